@@ -44,19 +44,30 @@ static void end_json(void *json)
 
 static void end_answer(void *answer)
 {
-	free(((struct http_answer *)answer)->body);
-	free(answer);
+	struct http_answer *a = answer;
+
+	free(a->body);
+	free(a->headers);
+	free(a);
+}
+
+static const char *text_of(const char *fmt, va_list args)
+{
+	char *text = NULL;
+
+	assert_true(vasprintf(&text, fmt, args) >= 0);
+	return own(text, free);
 }
 
 const char *http_text(const char *fmt, ...)
 {
+	const char *text;
 	va_list args;
-	char *text = NULL;
 
 	va_start(args, fmt);
-	assert_true(vasprintf(&text, fmt, args) >= 0);
+	text = text_of(fmt, args);
 	va_end(args);
-	return own(text, free);
+	return text;
 }
 
 const char *http_quoted(const char *text)
@@ -66,6 +77,21 @@ const char *http_quoted(const char *text)
 	for (char *at = copy; at && (at = strchr(at, '\''));)
 		*at = '"';
 	return copy;
+}
+
+bool http_has(const char *text, const char *parts)
+{
+	char *rest = own(strdup(parts), free);
+
+	for (char *part; text && (part = strsep(&rest, "*"));)
+		text = strstr(text, part) ? strstr(text, part) + strlen(part) : NULL;
+	return text;
+}
+
+void http_expect_parts(const char *text, const char *parts)
+{
+	if (!http_has(text, parts))
+		fail_msg("no %s in %s", parts, text);
 }
 
 json_t *http_parse(const char *text)
@@ -96,6 +122,8 @@ static void *housekeeping(void *arg)
 
 void http_fixture_limits(struct maas_http_options *options)
 {
+	if (!options->threads)
+		options->threads = 2;
 	if (!options->socket_mode)
 		options->socket_mode = 0660;
 	if (!options->max_connections)
@@ -110,7 +138,7 @@ void http_fixture_limits(struct maas_http_options *options)
 		options->timeout_s = 30;
 }
 
-static void start(const struct maas_http_options *options, bool with_keys)
+void http_start(const struct maas_http_options *options, bool with_keys)
 {
 	static const char *const local[] = {"127.0.0.1:0"};
 	const struct maas_slab_options slab = {
@@ -149,17 +177,8 @@ static void start(const struct maas_http_options *options, bool with_keys)
 	assert_int_equal(pthread_create(&server.housekeeping, NULL, housekeeping, NULL), 0);
 	server.curl = curl_easy_init();
 	assert_non_null(server.curl);
-}
-
-void http_start(const struct maas_http_options *options)
-{
-	start(options, false);
-}
-
-void http_start_keys(const struct maas_http_options *options)
-{
-	start(options, true);
-	http_session = http_open_session("one");
+	if (with_keys)
+		http_session = http_open_session("one");
 }
 
 void http_use_principals(const char *text)
@@ -175,12 +194,12 @@ void http_use_principals(const char *text)
 
 void http_setup(void)
 {
-	http_start(&(const struct maas_http_options){.threads = 2});
+	HTTP_START();
 }
 
 void http_setup_keys(void)
 {
-	http_start_keys(&(const struct maas_http_options){.threads = 2});
+	HTTP_START_KEYS();
 }
 
 void http_teardown(void)
@@ -207,11 +226,6 @@ void http_stop(void)
 		fake_keys_fini(&keys);
 }
 
-unsigned int http_fixture_port(void)
-{
-	return (unsigned int)strtoul(strrchr(maas_http_url(server.http, 0), ':') + 1, NULL, 10);
-}
-
 struct maas_lend_stats http_lend_stats(void)
 {
 	struct maas_lend_stats stats;
@@ -222,65 +236,47 @@ struct maas_lend_stats http_lend_stats(void)
 
 /* ---- requests */
 
-static size_t take_body(char *data, size_t size, size_t count, void *arg)
-{
-	struct http_answer *a = arg;
-	size_t len = size * count;
-	char *body = realloc(a->body, a->len + len + 1);
-
-	if (!body)
-		return 0; /* an error of curl's */
-	a->body = body;
-	memcpy(a->body + a->len, data, len);
-	a->len += len;
-	a->body[a->len] = '\0';
-	return len;
-}
-
-static size_t take_header(char *data, size_t size, size_t count, void *arg)
-{
-	struct http_answer *a = arg;
-	size_t len = size * count;
-
-	if (len > 5 && !memcmp(data, "HTTP/", 5))
-		a->headers[0] = '\0';
-	if (strlen(a->headers) + len < sizeof(a->headers))
-		strncat(a->headers, data, len);
-	return len;
-}
-
 static struct curl_slist *header_list(const char *headers)
 {
+	char *rest = headers ? own(strdup(headers), free) : NULL;
 	struct curl_slist *list = NULL;
 
-	while (headers && *headers) {
-		size_t len = strcspn(headers, "\n");
-		char line[512];
-
-		snprintf(line, sizeof(line), "%.*s", (int)len, headers);
+	for (char *line; (line = strsep(&rest, "\n"));)
 		list = curl_slist_append(list, line);
-		headers += len + (headers[len] != '\0');
-	}
 	return list;
 }
 
-const struct http_answer *http_call(const char *method, const char *path, const void *body,
-				    size_t len, const char *headers)
+/* What curl tells of an answer goes to files, which are memory. */
+static void perform(struct http_answer *a)
+{
+	FILE *body = open_memstream(&a->body, &a->len);
+	FILE *headers = open_memstream(&a->headers, &a->headers_len);
+
+	assert_true(body && headers);
+	curl_easy_setopt(server.curl, CURLOPT_WRITEDATA, body);
+	curl_easy_setopt(server.curl, CURLOPT_HEADERDATA, headers);
+	if (curl_easy_perform(server.curl) == CURLE_OK)
+		curl_easy_getinfo(server.curl, CURLINFO_RESPONSE_CODE, &a->status);
+	curl_easy_getinfo(server.curl, CURLINFO_NUM_CONNECTS, &a->new_connections);
+	fclose(body);
+	fclose(headers);
+}
+
+const struct http_answer *http_call(const char *call, const void *body, size_t len,
+				    const char *headers)
 {
 	struct http_answer *a = own(calloc(1, sizeof(*a)), end_answer);
 	struct curl_slist *list = header_list(headers);
-	char url[512];
+	const char *path = strchr(call, ' ') + 1;
+	const char *method = http_text("%.*s", (int)(path - 1 - call), call);
+	const char *url = maas_http_url(server.http, 0);
 
-	a->body = calloc(1, 1);
 	curl_easy_reset(server.curl);
-	snprintf(url, sizeof(url), "%s%s", maas_http_url(server.http, 0), path);
-	curl_easy_setopt(server.curl, CURLOPT_URL, url);
 	if (!strncmp(url, "unix:", 5)) {
-		curl_easy_setopt(server.curl, CURLOPT_UNIX_SOCKET_PATH,
-				 maas_http_url(server.http, 0) + 5);
-		snprintf(url, sizeof(url), "http://localhost%s", path);
-		curl_easy_setopt(server.curl, CURLOPT_URL, url);
+		curl_easy_setopt(server.curl, CURLOPT_UNIX_SOCKET_PATH, url + 5);
+		url = "http://localhost";
 	}
+	curl_easy_setopt(server.curl, CURLOPT_URL, http_text("%s%s", url, path));
 	curl_easy_setopt(server.curl, CURLOPT_CUSTOMREQUEST, method);
 	curl_easy_setopt(server.curl, CURLOPT_NOBODY, (long)!strcmp(method, "HEAD"));
 	curl_easy_setopt(server.curl, CURLOPT_PATH_AS_IS, 1L);
@@ -293,38 +289,30 @@ const struct http_answer *http_call(const char *method, const char *path, const 
 		curl_easy_setopt(server.curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
 	}
 	curl_easy_setopt(server.curl, CURLOPT_HTTPHEADER, list);
-	curl_easy_setopt(server.curl, CURLOPT_WRITEFUNCTION, take_body);
-	curl_easy_setopt(server.curl, CURLOPT_WRITEDATA, a);
-	curl_easy_setopt(server.curl, CURLOPT_HEADERFUNCTION, take_header);
-	curl_easy_setopt(server.curl, CURLOPT_HEADERDATA, a);
-	if (curl_easy_perform(server.curl) == CURLE_OK)
-		curl_easy_getinfo(server.curl, CURLINFO_RESPONSE_CODE, &a->status);
-	curl_easy_getinfo(server.curl, CURLINFO_NUM_CONNECTS, &a->new_connections);
+	perform(a);
 	curl_slist_free_all(list);
 	return a;
 }
 
 const struct http_answer *http_get(const char *path)
 {
-	return http_call("GET", path, NULL, 0, NULL);
+	return http_call(http_text("GET %s", path), NULL, 0, NULL);
 }
 
-const struct http_answer *http_expect(const char *method, const char *path, const char *body,
-				      const char *headers, long status, const char *text)
+const struct http_answer *http_expect(const char *call, const char *body, const char *headers,
+				      long status, const char *parts)
 {
-	const struct http_answer *a =
-		http_call(method, path, body, body ? strlen(body) : 0, headers);
+	const char *sent = http_quoted(body);
+	const struct http_answer *a = http_call(call, sent, sent ? strlen(sent) : 0, headers);
 
-	if (a->status != status || !strstr(a->body, text))
-		fail_msg("%s %s: %ld %s, not %ld %s", method, path, a->status, a->body, status,
-			 text);
+	if (a->status != status || !http_has(a->body, parts))
+		fail_msg("%s: %ld %s, not %ld %s", call, a->status, a->body, status, parts);
 	return a;
 }
 
-json_t *http_json(const char *method, const char *path, const char *body, long status)
+json_t *http_json(const char *call, const char *body, long status)
 {
-	const struct http_answer *a =
-		http_expect(method, path, http_quoted(body), NULL, status, "");
+	const struct http_answer *a = http_expect(call, body, NULL, status, "");
 
 	assert_true(http_has_header(a, "Cache-Control: no-store"));
 	if (!a->len)
@@ -334,10 +322,9 @@ json_t *http_json(const char *method, const char *path, const char *body, long s
 	return http_parse(a->body);
 }
 
-const char *http_expect_error(const char *method, const char *path, const char *body, long status,
-			      const char *code)
+const char *http_expect_error(const char *call, const char *body, long status, const char *code)
 {
-	const json_t *error = json_object_get(http_json(method, path, body, status), "error");
+	const json_t *error = json_object_get(http_json(call, body, status), "error");
 
 	assert_string_equal(http_string(error, "code"), code);
 	assert_true(strlen(http_string(error, "message")) > 10);
@@ -362,7 +349,7 @@ void http_wait_idle(void)
 const char *http_allocate(uint64_t size_bytes)
 {
 	const char *body = http_text("{'size_bytes':%llu}", (unsigned long long)size_bytes);
-	const char *id = http_string(http_json("POST", "/allocate", body, 200), "id");
+	const char *id = http_string(http_json("POST /allocate", body, 200), "id");
 
 	assert_int_equal(strlen(id), MAAS_SLAB_ID_TEXT - 1);
 	return id;
@@ -370,14 +357,14 @@ const char *http_allocate(uint64_t size_bytes)
 
 void http_free(const char *id)
 {
-	assert_null(http_json("DELETE", http_text("/allocate/%s", id), NULL, 200));
+	assert_null(http_json(http_text("DELETE /allocate/%s", id), NULL, 200));
 }
 
 const char *http_open_session(const char *name)
 {
 	const char *body = http_text("{'name':'%s'}", name);
 
-	return http_string(http_json("POST", "/sessions", body, 200), "id");
+	return http_string(http_json("POST /sessions", body, 200), "id");
 }
 
 const char *http_string(const json_t *json, const char *name)
@@ -394,12 +381,16 @@ json_int_t http_number(const json_t *json, const char *name)
 	return json_integer_value(value);
 }
 
-void http_expect_members(const json_t *json, const char *members)
+void http_expect_members(const json_t *json, const char *fmt, ...)
 {
-	json_t *wanted = own(json_loads(http_quoted(members), 0, NULL), end_json);
-	const char *name;
-	json_t *value;
+	const char *name, *members;
+	json_t *wanted, *value;
+	va_list args;
 
+	va_start(args, fmt);
+	members = text_of(fmt, args);
+	va_end(args);
+	wanted = http_parse(http_quoted(members));
 	json_object_foreach(wanted, name, value)
 	{
 		const json_t *found = json_object_get(json, name);

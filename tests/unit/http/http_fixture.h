@@ -34,41 +34,41 @@ struct http_answer {
 	char *body;  /* NUL-terminated */
 	size_t len;
 	long new_connections;
-	char headers[4096];
+	char *headers; /* NUL-terminated */
+	size_t headers_len;
 };
 
-/* Gives each limit that `options` leaves out a value. */
+/* Gives each limit that `options` leaves out a value, and two threads. */
 void http_fixture_limits(struct maas_http_options *options);
 /* `options` gives limits and addresses; 127.0.0.1:0 where it has none. A server that runs is
  * stopped first. */
-void http_start(const struct maas_http_options *options);
-void http_start_keys(const struct maas_http_options *options);
+void http_start(const struct maas_http_options *options, bool with_keys);
+#define HTTP_START(...)	     http_start(&(const struct maas_http_options){__VA_ARGS__}, false)
+#define HTTP_START_KEYS(...) http_start(&(const struct maas_http_options){__VA_ARGS__}, true)
 /* Has the server go by these lines of principals from now on. */
 void http_use_principals(const char *text);
 /* Key operations that are still under way end after the server has. */
 void http_stop(void);
-/* Setups with two threads and else the fixture's limits, and the teardown for all. */
+/* Setups with the fixture's limits, and the teardown for all. */
 void http_setup(void);
 void http_setup_keys(void);
 void http_teardown(void);
-unsigned int http_fixture_port(void);
 struct maas_lend_stats http_lend_stats(void);
 
 /* ---- requests */
 
-/* One request; `headers` are lines parted by '\n', or NULL. */
-const struct http_answer *http_call(const char *method, const char *path, const void *body,
-				    size_t len, const char *headers);
+/* One request, "METHOD PATH"; `headers` are lines parted by '\n', or NULL. */
+const struct http_answer *http_call(const char *call, const void *body, size_t len,
+				    const char *headers);
 const struct http_answer *http_get(const char *path);
-/* The same with the text `body` or NULL, which must be answered with this status and `text`. */
-const struct http_answer *http_expect(const char *method, const char *path, const char *body,
-				      const char *headers, long status, const char *text);
-/* The same with a body of JSON in which each ' stands for a " (NULL: none); checks the status and
- * returns the JSON of the answer, or NULL for an empty one. */
-json_t *http_json(const char *method, const char *path, const char *body, long status);
+/* The same with a text as its body, in which each ' stands for a " (NULL: none). The answer must
+ * have this status and, as http_has() says, these parts. */
+const struct http_answer *http_expect(const char *call, const char *body, const char *headers,
+				      long status, const char *parts);
+/* Checks the status and returns the JSON of the answer, or NULL for an empty one. */
+json_t *http_json(const char *call, const char *body, long status);
 /* Expects an error of this status and code; returns its message. */
-const char *http_expect_error(const char *method, const char *path, const char *body, long status,
-			      const char *code);
+const char *http_expect_error(const char *call, const char *body, long status, const char *code);
 /* True when the headers have the line `line`. */
 bool http_has_header(const struct http_answer *a, const char *line);
 /* Waits until no request is under way: one counts until a little after its answer has come. */
@@ -84,10 +84,14 @@ const char *http_open_session(const char *name);
 const char *http_text(const char *fmt, ...) MAAS_PRINTF(1, 2);
 /* A copy with a " for each '; NULL for NULL. */
 const char *http_quoted(const char *text);
+/* Whether `text` has these parts in this order, parted by '*': "Connection: close*busy". */
+bool http_has(const char *text, const char *parts);
+/* Fails where it has not. */
+void http_expect_parts(const char *text, const char *parts);
 /* The JSON of a text, which must be some. */
 json_t *http_parse(const char *text);
-/* Fails unless `json` has all members of `members`, which is JSON as http_json() takes. */
-void http_expect_members(const json_t *json, const char *members);
+/* Fails unless `json` has all members of that object, in which each ' stands for a ". */
+void http_expect_members(const json_t *json, const char *fmt, ...) MAAS_PRINTF(2, 3);
 /* A member; the second one must be there. */
 const char *http_string(const json_t *json, const char *name);
 json_int_t http_number(const json_t *json, const char *name);
@@ -105,25 +109,32 @@ void http_add_frame(struct maas_buf *body, const struct maas_buf *json);
 	line " HTTP/1.1\r\nHost: localhost\r\n" more "\r\n" __VA_ARGS__
 #define HTTP_JSON "Content-Type: application/json\r\n"
 
+/* What the functions below have read, NUL-terminated. */
+extern char http_said[33 << 20];
+
 int http_connect(void);
-int http_connect_to(const char *url); /* one of the server's */
+int http_connect_from(unsigned int host); /* 127.0.0.`host` */
+int http_connect_to(const char *url);	  /* one of the server's */
 void http_close_all(const int *fds, unsigned int count);
 /* False when the other side has closed. */
 bool http_send(int fd, const void *data, size_t len);
 void http_send_text(int fd, const char *fmt, ...) MAAS_PRINTF(2, 3);
-/* Sends a POST with such a body, and does not wait for its answer … */
-void http_post_later(int fd, const char *path, const char *body);
-/* … which has to come now, have this status and hold `text`; closes. */
-void http_expect_answer(int fd, int status, const char *text);
-/* Whether `text` begins with an answer of this status. */
-bool http_is_answer(const char *text, int status);
+/* Sends a request with a body as http_expect() takes it, and does not wait for its answer … */
+void http_ask_later(int fd, const char *call, const char *body);
+/* … which has to come now, have this status and these parts; closes. */
+void http_expect_answer(int fd, int status, const char *parts);
+/* Whether http_said begins with an answer of this status. */
+bool http_is_answer(int status);
 /* Reads one answer, as long as its Content-Length says, and returns its status; 0 when the other
  * side has closed, or nothing came for half a minute. */
-int http_recv_answer(int fd, char *buffer, size_t max);
-/* Reads until the end, `max` bytes or `timeout_ms` of silence; returns how many. NUL-terminates. */
-size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms);
-/* Sends `request` and returns all that comes, which begins with an answer of this status: to the
- * end of a connection that the request closes, else to a silence of 300 ms. */
-const char *http_expect_raw(const char *request, int status);
+int http_recv_answer(int fd);
+/* The same of a request that is sent first. */
+int http_ask(int fd, const char *fmt, ...) MAAS_PRINTF(2, 3);
+/* Reads until the end or `timeout_ms` of silence; returns how many bytes. */
+size_t http_recv(int fd, int timeout_ms);
+/* Sends `request` on a connection of its own and reads all that comes, which has to be an answer
+ * of this status and these parts: to the end of a connection that the request closes, else to a
+ * silence of 300 ms. */
+void http_expect_raw(const char *request, int status, const char *parts);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Plain connections to the fixture's server, for requests that curl would not send. No state. */
+/* Plain connections to the fixture's server, for requests that curl would not send. */
 #include <arpa/inet.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -7,21 +7,35 @@
 
 #include "tests/unit/http/http_fixture.h"
 
-int http_connect_to(const char *url)
+char http_said[33 << 20];
+
+static int connect_both(unsigned int host, const char *url)
 {
-	struct sockaddr_in addr = {.sin_family = AF_INET};
+	struct sockaddr_in from = {.sin_family = AF_INET}, to = from;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	addr.sin_port = htons((uint16_t)strtoul(strrchr(url, ':') + 1, NULL, 10));
-	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	from.sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + host);
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	to.sin_port = htons((uint16_t)strtoul(strrchr(url, ':') + 1, NULL, 10));
 	assert_true(fd >= 0);
-	assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof(from)), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
 	return fd;
+}
+
+int http_connect_to(const char *url)
+{
+	return connect_both(1, url);
+}
+
+int http_connect_from(unsigned int host)
+{
+	return connect_both(host, maas_http_url(server.http, 0));
 }
 
 int http_connect(void)
 {
-	return http_connect_to(maas_http_url(server.http, 0));
+	return http_connect_from(1);
 }
 
 bool http_send(int fd, const void *data, size_t len)
@@ -39,97 +53,115 @@ bool http_send(int fd, const void *data, size_t len)
 	return true;
 }
 
+static void send_args(int fd, const char *fmt, va_list args)
+{
+	char *text;
+	int len = vasprintf(&text, fmt, args);
+
+	CHECK(len >= 0);
+	http_send(fd, text, (size_t)len);
+	free(text);
+}
+
 void http_send_text(int fd, const char *fmt, ...)
 {
-	char text[1024];
 	va_list args;
 
 	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
+	send_args(fd, fmt, args);
 	va_end(args);
-	http_send(fd, text, strlen(text));
 }
 
-/* Adds what comes within `timeout_ms` to the text of `*len` bytes; false when nothing does. */
-static bool recv_some(int fd, char *buffer, size_t max, size_t *len, int timeout_ms)
+/* Adds what comes within `timeout_ms` to the `*len` bytes there; false when nothing does. */
+static bool recv_some(int fd, size_t *len, int timeout_ms)
 {
 	struct pollfd wait = {.fd = fd, .events = POLLIN};
 	ssize_t n;
 
-	if (*len >= max || poll(&wait, 1, timeout_ms) <= 0)
+	http_said[*len] = '\0';
+	if (poll(&wait, 1, timeout_ms) <= 0)
 		return false;
-	n = recv(fd, buffer + *len, max - *len, 0);
+	n = recv(fd, http_said + *len, sizeof(http_said) - 1 - *len, 0);
 	if (n <= 0)
 		return false;
 	*len += (size_t)n;
-	buffer[*len] = '\0';
+	http_said[*len] = '\0';
 	return true;
 }
 
-size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms)
+size_t http_recv(int fd, int timeout_ms)
 {
 	size_t len = 0;
 
-	*buffer = '\0';
-	while (recv_some(fd, buffer, max, &len, timeout_ms))
+	while (recv_some(fd, &len, timeout_ms))
 		;
 	return len;
 }
 
-/* Whether the answer in `buffer` is there to its end. */
-static bool is_whole(const char *buffer, size_t len)
+bool http_is_answer(int status)
 {
-	const char *body = strstr(buffer, "\r\n\r\n");
-	const char *length = strstr(buffer, "Content-Length: ");
-
-	return body && length && length < body &&
-	       len >= (size_t)(body + 4 - buffer) + strtoul(length + 16, NULL, 10);
+	return !strncmp(http_said, "HTTP/1.1 ", 9) && strtol(http_said + 9, NULL, 10) == status;
 }
 
-int http_recv_answer(int fd, char *buffer, size_t max)
+/* Whether the answer is there to its end. */
+static bool is_whole(size_t len)
+{
+	const char *body = strstr(http_said, "\r\n\r\n");
+	const char *length = strstr(http_said, "Content-Length: ");
+
+	if (http_is_answer(100))
+		return body;
+	return body && length && length < body &&
+	       len >= (size_t)(body + 4 - http_said) + strtoul(length + 16, NULL, 10);
+}
+
+int http_recv_answer(int fd)
 {
 	size_t len = 0;
 
-	*buffer = '\0';
-	while (!is_whole(buffer, len) && recv_some(fd, buffer, max, &len, 30000))
+	while (recv_some(fd, &len, 30000) && !is_whole(len))
 		;
-	return len > 12 ? (int)strtol(buffer + 9, NULL, 10) : 0;
+	return len > 12 ? (int)strtol(http_said + 9, NULL, 10) : 0;
 }
 
-void http_post_later(int fd, const char *path, const char *body)
+int http_ask(int fd, const char *fmt, ...)
 {
-	http_send_text(fd, HTTP_REQUEST("POST %s", HTTP_JSON "Content-Length: %zu\r\n", "%s"), path,
-		       strlen(body), http_quoted(body));
+	va_list args;
+
+	va_start(args, fmt);
+	send_args(fd, fmt, args);
+	va_end(args);
+	return http_recv_answer(fd);
 }
 
-bool http_is_answer(const char *text, int status)
+void http_ask_later(int fd, const char *call, const char *body)
 {
-	return !strncmp(text, "HTTP/1.1 ", 9) && strtol(text + 9, NULL, 10) == status;
+	if (body)
+		http_send_text(fd, HTTP_REQUEST("%s", HTTP_JSON "Content-Length: %zu\r\n", "%s"),
+			       call, strlen(body), http_quoted(body));
+	else
+		http_send_text(fd, HTTP_REQUEST("%s", ""), call);
 }
 
-void http_expect_answer(int fd, int status, const char *text)
+void http_expect_answer(int fd, int status, const char *parts)
 {
-	char buffer[4096];
-
-	if (http_recv_answer(fd, buffer, sizeof(buffer) - 1) != status || !strstr(buffer, text))
-		fail_msg("not %d %s: %s", status, text, buffer);
+	if (http_recv_answer(fd) != status || !http_has(http_said, parts))
+		fail_msg("not %d %s: %s", status, parts, http_said);
 	close(fd);
 }
 
-const char *http_expect_raw(const char *request, int status)
+void http_expect_raw(const char *request, int status, const char *parts)
 {
 	int silence_ms = strstr(request, "Connection: close") ? 10000 : 300;
-	static char buffer[65536];
 	int fd = http_connect();
-	size_t len;
+	size_t len = 0;
 
 	http_send(fd, request, strlen(request));
-	len = http_recv(fd, buffer, 1, 10000);
-	http_recv(fd, buffer + len, sizeof(buffer) - 1 - len, silence_ms);
-	if (!http_is_answer(buffer, status))
-		fail_msg("%s: %s", request, buffer);
+	for (int wait_ms = 10000; recv_some(fd, &len, wait_ms); wait_ms = silence_ms)
+		;
+	if (!http_is_answer(status) || !http_has(http_said, parts))
+		fail_msg("%s: not %d %s: %s", request, status, parts, http_said);
 	close(fd);
-	return http_text("%s", buffer);
 }
 
 void http_close_all(const int *fds, unsigned int count)

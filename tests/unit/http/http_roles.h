@@ -39,7 +39,7 @@ static inline void use_anew(const char *reader)
 static inline void start_roles(void)
 {
 	/* One thread: to ThreadSanitizer, requests in turn are not in turn. */
-	http_start(&(const struct maas_http_options){.threads = 1});
+	HTTP_START(.threads = 1);
 	use_anew("read=team/*");
 }
 
@@ -49,18 +49,17 @@ static inline const char *with(const char *token)
 	return http_text("Authorization: Bearer %s", token);
 }
 
-/* One request of a role, its body as http_json() takes it, which must be answered so; returns the
- * answer's text. */
-static inline const char *ask(enum role role, const char *method, const char *path,
-			      const char *body, long status)
+/* One request of a role, with a body as http_expect() takes it, which must be answered so; returns
+ * the answer's text. */
+static inline const char *ask(enum role role, const char *call, const char *body, long status)
 {
-	return http_expect(method, path, http_quoted(body), with(tokens[role]), status, "")->body;
+	return http_expect(call, body, with(tokens[role]), status, "")->body;
 }
 
 /* A POST that makes something; returns the id of that. */
 static inline const char *make(enum role role, const char *path, const char *body)
 {
-	return http_string(http_parse(ask(role, "POST", path, body, 200)), "id");
+	return http_string(http_parse(ask(role, http_text("POST %s", path), body, 200)), "id");
 }
 
 #endif

@@ -22,37 +22,37 @@ TEST(free__of_many_leaves_what_is_not_the_callers)
 {
 	const char *body = http_text("{'ids':['%s']}", id);
 
-	assert_non_null(strstr(ask(OTHER, "POST", "/free", body, 200), "\"freed\":0"));
-	assert_non_null(strstr(ask(READER, "POST", "/free", body, 200), "\"freed\":0"));
-	ask(OWNER, "GET", http_text("/allocate/%s", id), NULL, 200);
-	assert_non_null(strstr(ask(OWNER, "POST", "/free", body, 200), "\"freed\":1"));
+	http_expect_parts(ask(OTHER, "POST /free", body, 200), "\"freed\":0");
+	http_expect_parts(ask(READER, "POST /free", body, 200), "\"freed\":0");
+	ask(OWNER, http_text("GET /allocate/%s", id), NULL, 200);
+	http_expect_parts(ask(OWNER, "POST /free", body, 200), "\"freed\":1");
 }
 
 TEST(list__shows_what_the_caller_may_read)
 {
 	const char *own = make(OTHER, "/allocate", "{'size_bytes':1}");
 
-	assert_null(strstr(ask(OTHER, "GET", "/allocations", NULL, 200), id));
-	assert_non_null(strstr(ask(OTHER, "GET", "/allocations", NULL, 200), own));
-	assert_null(strstr(ask(OTHER, "GET", "/allocations?owner=team/x", NULL, 200), id));
-	assert_non_null(strstr(ask(READER, "GET", "/allocations?owner=team/x", NULL, 200), id));
-	assert_null(strstr(ask(READER, "GET", "/allocations", NULL, 200), own));
-	assert_non_null(strstr(ask(ADMIN, "GET", "/allocations", NULL, 200), own));
+	assert_null(strstr(ask(OTHER, "GET /allocations", NULL, 200), id));
+	http_expect_parts(ask(OTHER, "GET /allocations", NULL, 200), own);
+	assert_null(strstr(ask(OTHER, "GET /allocations?owner=team/x", NULL, 200), id));
+	http_expect_parts(ask(READER, "GET /allocations?owner=team/x", NULL, 200), id);
+	assert_null(strstr(ask(READER, "GET /allocations", NULL, 200), own));
+	http_expect_parts(ask(ADMIN, "GET /allocations", NULL, 200), own);
 }
 
 TEST(allocate__under_the_callers_own_names)
 {
 	const char *own = make(OWNER, "/allocate", "{'size_bytes':1}");
 
-	assert_non_null(strstr(ask(OWNER, "GET", http_text("/allocate/%s", own), NULL, 200),
-			       "\"owner\":\"team\""));
-	ask(OTHER, "POST", "/allocate", "{'size_bytes':1,'owner':'team/x'}", 403);
-	ask(READER, "POST", "/allocate", "{'size_bytes':1,'owner':'team/x'}", 403);
-	ask(READER, "POST", "/allocate", "{'size_bytes':1}", 403);
+	http_expect_parts(ask(OWNER, http_text("GET /allocate/%s", own), NULL, 200),
+			  "\"owner\":\"team\"");
+	ask(OTHER, "POST /allocate", "{'size_bytes':1,'owner':'team/x'}", 403);
+	ask(READER, "POST /allocate", "{'size_bytes':1,'owner':'team/x'}", 403);
+	ask(READER, "POST /allocate", "{'size_bytes':1}", 403);
 	/* Nobody's memory is the admins'. */
 	own = make(ADMIN, "/allocate", "{'size_bytes':1}");
-	ask(OWNER, "GET", http_text("/allocate/%s", own), NULL, 404);
-	ask(ADMIN, "GET", http_text("/allocate/%s", own), NULL, 200);
+	ask(OWNER, http_text("GET /allocate/%s", own), NULL, 404);
+	ask(ADMIN, http_text("GET /allocate/%s", own), NULL, 200);
 }
 
 TEST(request_id__is_the_principals)
@@ -64,51 +64,54 @@ TEST(request_id__is_the_principals)
 	assert_string_not_equal(make(OTHER, "/allocate", body), first);
 }
 
+static bool session_shows(enum role role)
+{
+	return strstr(ask(role, "GET /sessions?name=team/s", NULL, 200), "age_seconds");
+}
+
 TEST(session__is_its_principals)
 {
 	const char *body =
 		http_text("{'size_bytes':1,'lifetime':'session','session':'%s'}", session);
+	const char *renew = http_text("POST /sessions/%s/renew", session);
+	const char *ticket = http_text("POST /sessions/%s/ticket", session);
+	const char *end = http_text("DELETE /sessions/%s", session);
 
-	ask(OTHER, "POST", "/sessions", "{'name':'team/s'}", 403); /* taken or not */
-	ask(OTHER, "POST", "/sessions", "{'name':'team/t','exclusive':true}", 403);
-	ask(READER, "POST", "/sessions", "{'name':'team/t'}", 403);
-	ask(OWNER, "POST", "/sessions", "{'name':'team/s','exclusive':true}", 409);
-	for (int role = OTHER; role <= READER; role++) {
-		ask((enum role)role, "POST", http_text("/sessions/%s/renew", session), "{}", 404);
-		ask((enum role)role, "POST", http_text("/sessions/%s/ticket", session), "{}", 404);
-		ask((enum role)role, "DELETE", http_text("/sessions/%s", session), NULL, 404);
+	ask(OTHER, "POST /sessions", "{'name':'team/s'}", 403); /* taken or not */
+	ask(OTHER, "POST /sessions", "{'name':'team/t','exclusive':true}", 403);
+	ask(READER, "POST /sessions", "{'name':'team/t'}", 403);
+	ask(OWNER, "POST /sessions", "{'name':'team/s','exclusive':true}", 409);
+	for (enum role role = OTHER; role <= READER; role++) {
+		ask(role, renew, "{}", 404);
+		ask(role, ticket, "{}", 404);
+		ask(role, end, NULL, 404);
 	}
-	ask(OTHER, "POST", "/allocate", body, 404);
-	ask(ADMIN, "POST", "/allocate", body, 404);
-	ask(OWNER, "POST", "/allocate", body, 200);
-	assert_null(strstr(ask(OTHER, "GET", "/sessions?name=team/s", NULL, 200), "age_seconds"));
-	assert_non_null(strstr(ask(READER, "GET", "/sessions?name=team/s", NULL, 200), "age_se"));
-	ask(OWNER, "POST", http_text("/sessions/%s/ticket", session), "{}", 200);
-	ask(ADMIN, "POST", http_text("/sessions/%s/ticket", session), "{}", 404);
-	ask(ADMIN, "POST", http_text("/sessions/%s/renew", session), "{}", 200);
-	ask(ADMIN, "DELETE", http_text("/sessions/%s", session), NULL, 200);
+	ask(OTHER, "POST /allocate", body, 404);
+	ask(ADMIN, "POST /allocate", body, 404);
+	ask(OWNER, "POST /allocate", body, 200);
+	assert_false(session_shows(OTHER));
+	assert_true(session_shows(READER));
+	ask(OWNER, ticket, "{}", 200);
+	ask(ADMIN, ticket, "{}", 404);
+	ask(ADMIN, renew, "{}", 200);
+	ask(ADMIN, end, NULL, 200);
 }
 
 /* ---- another table */
-
-static bool session_lives(void)
-{
-	return strstr(ask(ADMIN, "GET", "/sessions?name=team/s", NULL, 200), "age_seconds");
-}
 
 TEST(reload__ends_the_sessions_of_those_that_lose)
 {
 	const char *readers = make(READER, "/sessions", "{}");
 
 	use("read=team/*,more"); /* more is no loss */
-	ask(READER, "POST", http_text("/sessions/%s/renew", readers), "{}", 200);
+	ask(READER, http_text("POST /sessions/%s/renew", readers), "{}", 200);
 	use("read=team/x");
-	ask(READER, "POST", http_text("/sessions/%s/renew", readers), "{}", 404);
-	assert_true(session_lives());
-	ask(READER, "GET", http_text("/allocate/%s", id), NULL, 200);
+	ask(READER, http_text("POST /sessions/%s/renew", readers), "{}", 404);
+	assert_true(session_shows(ADMIN));
+	ask(READER, http_text("GET /allocate/%s", id), NULL, 200);
 	use("read=nothing");
-	ask(READER, "GET", http_text("/allocate/%s", id), NULL, 404);
-	assert_true(session_lives());
+	ask(READER, http_text("GET /allocate/%s", id), NULL, 404);
+	assert_true(session_shows(ADMIN));
 }
 
 /* The tokens of two roles on the line of one principal, and then one of them alone. */
@@ -126,35 +129,22 @@ TEST(reload__ends_the_sessions_of_a_token_that_is_taken_away)
 	use_team(OWNER, OTHER);
 	stolen = make(OTHER, "/sessions", "{}");
 	use_team(OWNER, OWNER);
-	ask(OWNER, "POST", http_text("/sessions/%s/renew", stolen), "{}", 404);
-	ask(OWNER, "POST", http_text("/sessions/%s/renew", session), "{}", 200);
-	ask(OTHER, "POST", http_text("/sessions/%s/renew", stolen), "{}", 401);
+	ask(OWNER, http_text("POST /sessions/%s/renew", stolen), "{}", 404);
+	ask(OWNER, http_text("POST /sessions/%s/renew", session), "{}", 200);
+	ask(OTHER, http_text("POST /sessions/%s/renew", stolen), "{}", 401);
 }
 
 /* Both tokens, the new one in use, the new one alone: the session goes on. */
 TEST(rotation__keeps_the_session)
 {
 	use_team(OWNER, OTHER);
-	ask(OTHER, "POST", http_text("/sessions/%s/renew", session), "{}", 200);
+	ask(OTHER, http_text("POST /sessions/%s/renew", session), "{}", 200);
 	use_team(OTHER, OTHER);
-	ask(OTHER, "POST", http_text("/sessions/%s/renew", session), "{}", 200);
-	ask(OTHER, "GET", http_text("/allocate/%s", id), NULL, 200);
+	ask(OTHER, http_text("POST /sessions/%s/renew", session), "{}", 200);
+	ask(OTHER, http_text("GET /allocate/%s", id), NULL, 200);
 }
 
-/* Its head is read, by the rights of now; the body is to come. */
-static int begin_request(enum role role, const char *line, size_t len)
-{
-	char buffer[64];
-	int fd = http_connect();
-
-	http_send_text(fd,
-		       HTTP_REQUEST("%s", "%s\r\nExpect: 100-continue\r\n" HTTP_JSON
-					  "Content-Length: %zu\r\n"),
-		       line, with(tokens[role]), len);
-	http_recv(fd, buffer, strlen("HTTP/1.1 100 Continue\r\n\r\n"), 5000);
-	assert_true(http_is_answer(buffer, 100));
-	return fd;
-}
+#define EXPECT HTTP_JSON "Expect: 100-continue\r\nContent-Length: %zu\r\n"
 
 /* Who would be told of nothing, of what is there, may take it for lost. */
 TEST(reload__that_takes_a_proof_away_says_so_to_requests_under_way)
@@ -182,21 +172,26 @@ TEST(reload__that_takes_a_proof_away_says_so_to_requests_under_way)
 	int fds[MAAS_ARRAY_SIZE(calls)];
 
 	use_team(OWNER, OTHER);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++)
-		fds[i] = begin_request(OTHER, calls[i].line, strlen(calls[i].body));
+	/* The head is read, by the rights of now; the body is to come. */
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++) {
+		fds[i] = http_connect();
+		assert_int_equal(http_ask(fds[i], HTTP_REQUEST("%s", "%s\r\n" EXPECT),
+					  calls[i].line, with(tokens[OTHER]),
+					  strlen(calls[i].body)),
+				 100);
+	}
 	use_team(OWNER, OWNER);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++) {
 		http_send_text(fds[i], "%s", http_quoted(calls[i].body));
 		http_expect_answer(fds[i], 401, "was it replaced?");
 	}
-	ask(OWNER, "GET", http_text("/allocate/%s", id), NULL, 200);
-	ask(OWNER, "POST", http_text("/sessions/%s/renew", session), "{}", 200);
+	ask(OWNER, http_text("GET /allocate/%s", id), NULL, 200);
+	ask(OWNER, http_text("POST /sessions/%s/renew", session), "{}", 200);
 }
 
 /* Uploads that stand still, one of the principal that loses its right and one of another. */
 TEST(reload__ends_the_transfers_of_those_that_lose)
 {
-	char buffer[4096];
 	int fds[2];
 
 	use("owner=team/*");
@@ -212,9 +207,8 @@ TEST(reload__ends_the_transfers_of_those_that_lose)
 	AWAIT(http_lend_stats().transfers == 1);
 	for (int i = 0; i < 97; i++)
 		assert_true(http_send(fds[1], "x", 1));
-	assert_int_equal(http_recv_answer(fds[1], buffer, sizeof(buffer)), 200);
+	http_expect_answer(fds[1], 200, "");
 	close(fds[0]);
-	close(fds[1]);
 }
 
 /* ---- quotas: which one, of whom, and when to try again */
@@ -237,69 +231,60 @@ static uint64_t connections(void)
 	return usage.used[MAAS_AUTH_CONNECTIONS];
 }
 
-/* Asks on a connection of its own; returns the status. */
-static int ask_on(int fd, enum role role, char *buffer, size_t max)
+/* Asks on that connection; returns the status. */
+static int ask_on(int fd, enum role role)
 {
-	http_send_text(fd, HTTP_REQUEST("GET /allocations", "%s\r\n"), with(tokens[role]));
-	return http_recv_answer(fd, buffer, max);
+	return http_ask(fd, HTTP_REQUEST("GET /allocations", "%s\r\n"), with(tokens[role]));
 }
 
 TEST(connections__one_too_many)
 {
-	char buffer[4096];
 	int fds[3];
 
 	start_with("max-connections=2");
 	for (int i = 0; i < 3; i++) {
 		fds[i] = http_connect();
-		assert_int_equal(ask_on(fds[i], OWNER, buffer, sizeof(buffer)), i < 2 ? 200 : 429);
+		assert_int_equal(ask_on(fds[i], OWNER), i < 2 ? 200 : 429);
 	}
-	assert_non_null(strstr(buffer, "\r\nRetry-After: 5\r\n"));
-	assert_non_null(strstr(buffer, "\r\nConnection: close\r\n"));
-	assert_non_null(strstr(buffer, "max-connections=2"));
+	http_expect_parts(http_said, "\r\nRetry-After: 5\r\n");
+	http_expect_parts(http_said, "\r\nConnection: close\r\n*max-connections=2");
 	/* The others go on, and whoever else comes. */
-	assert_int_equal(ask_on(fds[0], OWNER, buffer, sizeof(buffer)), 200);
-	ask(OTHER, "GET", "/allocations", NULL, 200);
+	assert_int_equal(ask_on(fds[0], OWNER), 200);
+	ask(OTHER, "GET /allocations", NULL, 200);
 	assert_int_equal(connections(), 2);
 	/* A connection is that of who made its last request. */
-	assert_int_equal(ask_on(fds[0], OTHER, buffer, sizeof(buffer)), 200);
+	assert_int_equal(ask_on(fds[0], OTHER), 200);
 	assert_int_equal(connections(), 1);
 	close(fds[2]);
 	fds[2] = http_connect();
-	assert_int_equal(ask_on(fds[2], OWNER, buffer, sizeof(buffer)), 200);
-	for (int i = 0; i < 3; i++)
-		close(fds[i]);
+	assert_int_equal(ask_on(fds[2], OWNER), 200);
+	http_close_all(fds, 3);
 	AWAIT(!connections());
 }
 
-static void expect_quota(enum role role, const char *path, const char *body, long status,
-			 const char *quota, const char *payer)
+/* `named`: that the team pays, in a member and in the words. */
+static void expect_quota(enum role role, const char *call, const char *body, long status,
+			 const char *quota, bool named)
 {
-	const json_t *json = http_parse(ask(role, "POST", path, body, status));
-	const json_t *error = json_object_get(json, "error");
-	const json_t *principal = json_object_get(error, "principal");
+	const json_t *error = json_object_get(http_parse(ask(role, call, body, status)), "error");
 
-	assert_string_equal(http_string(error, "code"),
-			    status == 429 ? "too_many" : "quota_exhausted");
-	assert_string_equal(http_string(error, "quota"), quota);
-	if (payer)
-		assert_string_equal(json_string_value(principal), payer);
-	else
-		assert_null(principal);
-	/* Nor do the words name whoever pays. */
-	assert_int_equal(strstr(http_string(error, "message"), "team ") != NULL,
-			 payer && !strcmp(payer, "team"));
+	http_expect_members(error, "{'code':'%s','quota':'%s'%s}",
+			    status == 429 ? "too_many" : "quota_exhausted", quota,
+			    named ? ",'principal':'team'" : "");
+	assert_int_equal(!!json_object_get(error, "principal"), named);
+	assert_int_equal(!!strstr(http_string(error, "message"), "team "), named);
 }
 
 TEST(refusal__names_the_quota_to_whoever_pays)
 {
 	start_with("max-bytes=4KiB max-allocations=2 max-owners=1 max-sessions=0");
-	expect_quota(OWNER, "/allocate", "{'size_bytes':4097}", 507, "bytes", "team");
-	expect_quota(OWNER, "/allocate", "{'size_bytes':1,'count':3}", 507, "allocations", "team");
-	ask(OWNER, "POST", "/allocate", "{'size_bytes':1}", 200);
-	expect_quota(OWNER, "/allocate", "{'size_bytes':1,'owner':'team/y'}", 507, "owners",
-		     "team");
-	expect_quota(OWNER, "/sessions", "{}", 429, "sessions", "team");
+	expect_quota(OWNER, "POST /allocate", "{'size_bytes':4097}", 507, "bytes", true);
+	expect_quota(OWNER, "POST /allocate", "{'size_bytes':1,'count':3}", 507, "allocations",
+		     true);
+	ask(OWNER, "POST /allocate", "{'size_bytes':1}", 200);
+	expect_quota(OWNER, "POST /allocate", "{'size_bytes':1,'owner':'team/y'}", 507, "owners",
+		     true);
+	expect_quota(OWNER, "POST /sessions", "{}", 429, "sessions", true);
 }
 
 /* Two lines have an owner name, and the first one pays, whoever allocates. */
@@ -308,10 +293,10 @@ TEST(refusal__names_who_pays_only_to_those_who_may_see_all)
 	static const char body[] = "{'size_bytes':1,'owner':'team/x'}";
 
 	start_with("max-allocations=0");
-	expect_quota(OTHER, "/allocate", body, 507, "allocations", NULL);
-	expect_quota(READER, "/allocate", body, 507, "allocations", "team"); /* has metrics */
-	expect_quota(ADMIN, "/allocate", body, 507, "allocations", "team");
-	ask(OTHER, "POST", "/allocate", "{'size_bytes':1}", 200);
+	expect_quota(OTHER, "POST /allocate", body, 507, "allocations", false);
+	expect_quota(READER, "POST /allocate", body, 507, "allocations", true); /* has metrics */
+	expect_quota(ADMIN, "POST /allocate", body, 507, "allocations", true);
+	ask(OTHER, "POST /allocate", "{'size_bytes':1}", 200);
 }
 
 TEST_MAIN(set_up, http_teardown)

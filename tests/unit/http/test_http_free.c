@@ -12,38 +12,15 @@
 #define CROWD	20 /* of writers with 10,000 transfers each */
 #define SLABS	16 /* all that the pool has of this size */
 
-static char *bytes;
-static char *got;
-
-static void start(void)
-{
-	http_setup();
-	bytes = malloc(SIZE);
-	got = malloc((size_t)SIZE * REPEAT + 4096);
-}
-
-static void stop(void)
-{
-	http_teardown();
-	free(bytes);
-	free(got);
-}
+static char bytes[SIZE];
 
 static void fill(const char *id, char byte)
 {
 	const struct http_answer *a;
 
 	memset(bytes, byte, SIZE);
-	a = http_call("PUT", http_text("/allocate/%s/data", id), bytes, SIZE, NULL);
+	a = http_call(http_text("PUT /allocate/%s/data", id), bytes, SIZE, NULL);
 	assert_int_equal(a->status, 200);
-}
-
-/* The answer has begun, and with it the transfer. */
-static void wait_for_answer(int fd)
-{
-	struct pollfd wait = {.fd = fd, .events = POLLIN};
-
-	assert_int_equal(poll(&wait, 1, 10000), 1);
 }
 
 /*
@@ -54,22 +31,20 @@ static int slow_reader(const char *id, bool repeat)
 {
 	struct maas_buf body = {0};
 	int fd = http_connect();
+	struct pollfd wait = {.fd = fd, .events = POLLIN};
 	int small = 64 << 10;
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
-	if (!repeat) {
-		http_send_text(fd, HTTP_REQUEST("GET /allocate/%s/data", ""), id);
-		wait_for_answer(fd);
-		return fd;
-	}
 	for (unsigned int i = 0; i < REPEAT; i++)
 		http_add_range(&body, id, 0, SIZE);
-	maas_buf_str(&body, "]}");
-	http_send_text(fd, HTTP_REQUEST("POST /data/read", HTTP_JSON "Content-Length: %zu\r\n"),
-		       body.len);
-	http_send(fd, body.data, body.len);
+	maas_buf_add(&body, "]}", 3);
+	if (repeat)
+		http_ask_later(fd, "POST /data/read", body.data);
+	else
+		http_ask_later(fd, http_text("GET /allocate/%s/data", id), NULL);
 	maas_buf_fini(&body);
-	wait_for_answer(fd);
+	/* The answer has begun, and with it the transfer. */
+	assert_int_equal(poll(&wait, 1, 10000), 1);
 	return fd;
 }
 
@@ -78,23 +53,21 @@ static uint64_t transfers(void)
 	return http_lend_stats().transfers;
 }
 
-/* Reads what is left of an answer: each byte is `byte`, and with `repeat` some are missing. */
-static void expect_cut_short(int fd, char byte, bool repeat)
+/* Reads what is left of an answer: each byte is an A, and with `repeat` some are missing. */
+static void expect_cut_short(int fd, bool repeat)
 {
-	size_t max = (size_t)SIZE * REPEAT + 4096;
 	int large = 1 << 20;
-	size_t len;
-	char *body;
+	const char *body, *end;
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &large, sizeof(large));
-	len = http_recv(fd, got, max - 1, 3000);
-	body = strstr(got, "\r\n\r\n");
+	end = http_said + http_recv(fd, 3000);
+	body = strstr(http_said, "\r\n\r\n");
 	assert_non_null(body);
 	body += 4;
 	if (repeat)
-		assert_true((size_t)(got + len - body) < (size_t)SIZE * REPEAT);
-	for (const char *at = body; at < got + len; at++)
-		if (*at != byte)
+		assert_true((size_t)(end - body) < (size_t)SIZE * REPEAT);
+	for (const char *at = body; at < end; at++)
+		if (*at != 'A')
 			fail_msg("a foreign byte, %d, at %zu", *at, (size_t)(at - body));
 	close(fd);
 }
@@ -120,7 +93,7 @@ TEST(free__cuts_slow_readers)
 		fill(id, 'B');
 	}
 	for (unsigned int i = 0; i < READERS; i++)
-		expect_cut_short(readers[i], 'A', i % 2);
+		expect_cut_short(readers[i], i % 2);
 }
 
 TEST(free__many_with_readers)
@@ -136,10 +109,10 @@ TEST(free__many_with_readers)
 		maas_buf_printf(&body, "%s\"%s\"", i ? "," : "{\"ids\":[", id);
 	}
 	maas_buf_add(&body, "]}", 3);
-	http_expect_members(http_json("POST", "/free", body.data, 200), "{'freed':4}");
+	http_expect_members(http_json("POST /free", body.data, 200), "{'freed':4}");
 	AWAIT(!transfers());
 	for (int i = 0; i < 4; i++)
-		expect_cut_short(readers[i], 'A', true);
+		expect_cut_short(readers[i], true);
 	maas_buf_fini(&body);
 }
 
@@ -157,7 +130,6 @@ static int start_put(const char *id, const char *first)
 /* A writer is told at its next piece, and the free waits no longer than that. */
 TEST(free__stops_a_slow_writer)
 {
-	char buffer[1024];
 	uint64_t before_ms;
 	const char *id = http_allocate(SIZE);
 	int fd = start_put(id, "abc");
@@ -166,7 +138,7 @@ TEST(free__stops_a_slow_writer)
 	http_free(id);
 	assert_in_range(maas_clock_ms() - before_ms, 500, 10000);
 	http_send_text(fd, "defghi");
-	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 2000), 0);
+	assert_int_equal(http_recv(fd, 2000), 0);
 	close(fd);
 }
 
@@ -181,7 +153,6 @@ static void *send_the_rest(void *arg)
 
 TEST(free__writer_that_goes_on_gets_404)
 {
-	char buffer[1024];
 	pthread_t thread;
 	const char *id = http_allocate(SIZE);
 	int fd = start_put(id, "abc");
@@ -189,10 +160,8 @@ TEST(free__writer_that_goes_on_gets_404)
 	pthread_create(&thread, NULL, send_the_rest, &fd);
 	http_free(id);
 	pthread_join(thread, NULL);
-	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
-	assert_true(http_is_answer(buffer, 404));
+	http_expect_answer(fd, 404, "");
 	assert_int_equal(http_lend_stats().forced_transfers, 0);
-	close(fd);
 }
 
 /* The server stops while a free waits: it ends at once, and so does the reader. */
@@ -204,12 +173,11 @@ TEST(stop__while_a_free_waits)
 	fill(id, 'A');
 	reader = slow_reader(id, true);
 	freer = http_connect();
-	http_send_text(freer, HTTP_REQUEST("DELETE /allocate/%s", ""), id);
+	http_ask_later(freer, http_text("DELETE /allocate/%s", id), NULL);
 	AWAIT(http_lend_stats().pending_frees);
 	http_stop();
 	close(reader);
 	close(freer);
-	http_setup_keys();
 }
 
 /* A /data/write of one byte to each of `count` ranges, without those bytes. Ranges of `b` stand
@@ -236,16 +204,13 @@ static int stalled_writer(const char *a, const char *b, unsigned int run, unsign
 
 static void expect_start(const char *id, const char *text)
 {
-	const struct http_answer *a =
-		http_call("GET", http_text("/allocate/%s/data", id), NULL, 0, "Range: bytes=0-8");
+	const char *get = http_text("GET /allocate/%s/data", id);
 
-	assert_int_equal(a->status, 206);
-	assert_string_equal(a->body, text);
+	assert_string_equal(http_expect(get, NULL, "Range: bytes=0-8", 206, "")->body, text);
 }
 
 TEST(vector__one_transfer_for_ranges_in_a_row)
 {
-	char buffer[1024];
 	int fd;
 	const char *a = http_allocate(SIZE);
 	const char *b = http_allocate(SIZE);
@@ -257,9 +222,7 @@ TEST(vector__one_transfer_for_ranges_in_a_row)
 	usleep(20000);
 	assert_int_equal(transfers(), 3);
 	http_send_text(fd, "01234567");
-	http_recv(fd, buffer, sizeof(buffer) - 1, 1000);
-	assert_true(http_is_answer(buffer, 200));
-	close(fd);
+	http_expect_answer(fd, 200, "");
 	AWAIT(!transfers());
 	expect_start(a, "012...67.");
 	expect_start(b, "...345...");
@@ -274,22 +237,18 @@ struct probe {
 /* Another client: how long it waits at most for memory with a name. No asserts: another thread. */
 static void *ask_for_memory(void *arg)
 {
-	static const char request[] =
-		HTTP_REQUEST("POST /allocate", HTTP_JSON "Content-Length: 31\r\n",
-			     "{\"size_bytes\":64,\"owner\":\"me\"}\n");
 	struct probe *probe = arg;
 	int fd = http_connect();
+	int status = 1;
 
-	while (!atomic_load(&probe->stop)) {
-		uint64_t before_ms = maas_clock_ms();
-		char answer[1024];
-		uint64_t took_ms;
+	while (status && !atomic_load(&probe->stop)) {
+		uint64_t before_ms = maas_clock_ms(), took_ms;
 
-		if (!http_send(fd, request, sizeof(request) - 1) ||
-		    recv(fd, answer, sizeof(answer), 0) <= 0)
-			break;
+		status = http_ask(fd,
+				  HTTP_REQUEST("POST /allocate", HTTP_JSON "Content-Length: 30\r\n",
+					       "{\"size_bytes\":64,\"owner\":\"me\"}"));
 		took_ms = maas_clock_ms() - before_ms;
-		probe->answers += http_is_answer(answer, 200);
+		probe->answers += status == 200;
 		if (took_ms > probe->worst_ms)
 			probe->worst_ms = took_ms;
 		usleep(10000);
@@ -331,8 +290,7 @@ TEST(free__beside_a_crowd)
 		      (unsigned long long)probe.worst_ms);
 	assert_true(probe.answers > 10);
 	assert_true(probe.worst_ms < 1000);
-	for (int i = 0; i < CROWD; i++)
-		close(writers[i]);
+	http_close_all(writers, CROWD);
 }
 
-TEST_MAIN(start, stop)
+TEST_MAIN(http_setup, http_teardown)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* JSON bodies: what is read from them, the words of the errors, and what they cost. */
+#include <malloc.h>
+
 #include "http/parse.h"
 #include "tests/unit/http/http_fixture.h"
 
@@ -7,43 +9,57 @@
 
 static struct maas_http_fault fault;
 
-/* In these texts a ' stands for a ". */
-static int parse(const char *text, struct maas_http_allocate_body *ret_body)
+/* What was read last. */
+static struct maas_http_allocate_body body;
+static struct maas_http_pieces pieces;
+static uint32_t num_ids;
+static char id[MAAS_SLAB_ID_TEXT];
+
+/* In the texts of read_…() a ' stands for a ". */
+static int read_allocate(const char *text)
 {
 	text = http_quoted(text);
-	return maas_http_json_allocate(text, strlen(text), ret_body, &fault);
+	return maas_http_json_allocate(text, strlen(text), &body, &fault);
+}
+
+/* `fields` are size, count, lifetime and its seconds, access, session, owner and request id. */
+static void expect_fields(const char *text, const char *fields)
+{
+	static const char *const lifetimes[] = {"delete", "ttl", "session"};
+	static const char *const accesses[] = {"none", "r", "rw"};
+
+	assert_int_equal(read_allocate(text), 0);
+	assert_string_equal(http_text("%d %d %s %d %s '%s' '%s' '%s'", (int)body.size_bytes,
+				      (int)body.count, lifetimes[body.lifetime], (int)body.ttl_s,
+				      accesses[body.access], body.session, body.owner,
+				      body.request_id),
+			    fields);
 }
 
 TEST(json_allocate__all_fields)
 {
-	struct maas_http_allocate_body body;
-
-	assert_int_equal(
-		parse(" {'size_bytes':102400,'count':10000,'session':'" ID
+	expect_fields(" {'size_bytes':102400,'count':10000,'session':'" ID
 		      "','owner':'a/b','lifetime':'ttl','ttl_seconds':9,'request_id':'r 1'} \n",
-		      &body),
-		0);
-	assert_int_equal(body.size_bytes, 102400);
-	assert_int_equal(body.count, 10000);
-	assert_int_equal(body.ttl_s, 9);
-	assert_int_equal(body.lifetime, MAAS_LEND_LIFETIME_TTL);
-	assert_string_equal(body.session, ID);
-	assert_string_equal(body.owner, "a/b");
-	assert_string_equal(body.request_id, "r 1");
+		      "102400 10000 ttl 9 rw '" ID "' 'a/b' 'r 1'");
 }
 
 TEST(json_allocate__lifetimes)
 {
-	struct maas_http_allocate_body body;
+	expect_fields("{'size_bytes':1}", "1 0 delete 0 rw '' '' ''");
+	expect_fields("{'size_bytes':1,'ttl_seconds':5}", "1 0 ttl 5 rw '' '' ''");
+	expect_fields("{'size_bytes':1,'lifetime':'session','session':'" ID "'}",
+		      "1 0 session 0 rw '" ID "' '' ''");
+}
 
-	assert_int_equal(parse("{'size_bytes':1}", &body), 0);
-	assert_int_equal(body.lifetime, MAAS_LEND_LIFETIME_DELETE);
-	assert_int_equal(body.count, 0);
-	assert_int_equal(parse("{'size_bytes':1,'ttl_seconds':5}", &body), 0);
-	assert_int_equal(body.lifetime, MAAS_LEND_LIFETIME_TTL);
-	assert_int_equal(parse("{'size_bytes':1,'lifetime':'session','session':'" ID "'}", &body),
-			 0);
-	assert_int_equal(body.lifetime, MAAS_LEND_LIFETIME_SESSION);
+TEST(json_allocate__access)
+{
+	expect_fields("{'size_bytes':1,'session':'" ID "'}", "1 0 delete 0 rw '" ID "' '' ''");
+	expect_fields("{'size_bytes':1,'session':'" ID "','access':'rw'}",
+		      "1 0 delete 0 rw '" ID "' '' ''");
+	expect_fields("{'size_bytes':1,'session':'" ID "','access':'r'}",
+		      "1 0 delete 0 r '" ID "' '' ''");
+	expect_fields("{'size_bytes':1,'session':'" ID "','access':'none'}",
+		      "1 0 delete 0 none '" ID "' '' ''");
 }
 
 struct refusal {
@@ -52,12 +68,16 @@ struct refusal {
 	const char *says; /* a part of the message */
 };
 
-/* What `r` and the fault say of the text. */
-static void expect_refused(const struct refusal *refusal, int r)
+/* What `read` and the fault say of each text. */
+static void expect_refused(int (*read)(const char *text), const struct refusal *all, size_t count)
 {
-	if (r != -EINVAL || strcmp(fault.code, refusal->code) != 0 ||
-	    !strstr(fault.text, refusal->says))
-		fail_msg("%s: %d %s %s", refusal->text, r, fault.code, fault.text);
+	for (size_t i = 0; i < count; i++) {
+		int r = read(all[i].text);
+
+		if (r != -EINVAL || strcmp(fault.code, all[i].code) != 0 ||
+		    !strstr(fault.text, all[i].says))
+			fail_msg("%s: %d %s %s", all[i].text, r, fault.code, fault.text);
+	}
 }
 
 TEST(json_allocate__refuses)
@@ -105,34 +125,7 @@ TEST(json_allocate__refuses)
 		{"{'size_bytes':1,'request_id':'\xc3\xa9'}", "bad_field", "\"request_id\""},
 	};
 
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
-		struct maas_http_allocate_body body;
-
-		expect_refused(&cases[i], parse(cases[i].text, &body));
-	}
-}
-
-TEST(json_allocate__access)
-{
-	static const struct {
-		const char *field;
-		enum maas_lend_access access;
-	} cases[] = {
-		{"", MAAS_LEND_ACCESS_WRITE},
-		{",'access':'rw'", MAAS_LEND_ACCESS_WRITE},
-		{",'access':'r'", MAAS_LEND_ACCESS_READ},
-		{",'access':'none'", MAAS_LEND_ACCESS_NONE},
-	};
-
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
-		struct maas_http_allocate_body body;
-
-		assert_int_equal(
-			parse(http_text("{'size_bytes':1,'session':'" ID "'%s}", cases[i].field),
-			      &body),
-			0);
-		assert_int_equal(body.access, cases[i].access);
-	}
+	expect_refused(read_allocate, cases, MAAS_ARRAY_SIZE(cases));
 }
 
 TEST(json_allocate__length_limits)
@@ -141,19 +134,16 @@ TEST(json_allocate__length_limits)
 		const char *field;
 		int most;
 	} cases[] = {{"request_id", 127}, {"owner", 63}};
-	struct maas_http_allocate_body body;
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++)
 		for (int len = cases[i].most - 1; len <= cases[i].most + 1; len++)
-			assert_int_equal(parse(http_text("{'size_bytes':1,'%s':'%0*d'}",
-							 cases[i].field, len, 7),
-					       &body),
+			assert_int_equal(read_allocate(http_text("{'size_bytes':1,'%s':'%0*d'}",
+								 cases[i].field, len, 7)),
 					 len <= cases[i].most ? 0 : -EINVAL);
 }
 
 /* All ids of a body, or the error of the first that is none. */
-static int walk_ids(const char *text, size_t len, uint32_t *ret_count,
-		    char ret_id[MAAS_SLAB_ID_TEXT])
+static int walk_ids(const char *text, size_t len)
 {
 	struct maas_http_element element;
 	struct maas_http_list list;
@@ -161,15 +151,15 @@ static int walk_ids(const char *text, size_t len, uint32_t *ret_count,
 
 	if (!r)
 		do
-			r = maas_http_ids_next(&list, ret_id, &element, &fault);
+			r = maas_http_ids_next(&list, id, &element, &fault);
 		while (r == 1);
-	*ret_count = list.count;
+	num_ids = list.count;
 	return r;
 }
 
-static int walk_text(const char *text, uint32_t *ret_count, char ret_id[MAAS_SLAB_ID_TEXT])
+static int read_ids(const char *text)
 {
-	return walk_ids(http_quoted(text), strlen(text), ret_count, ret_id);
+	return walk_ids(http_quoted(text), strlen(text));
 }
 
 TEST(json_ids__forms)
@@ -194,28 +184,22 @@ TEST(json_ids__forms)
 		{"{'ids':['\xff']}", "bad_json", "no string"},
 		{"{'ids':[[]]}", "bad_field", "ids[0]"},
 	};
-	char id[MAAS_SLAB_ID_TEXT];
-	uint32_t count;
 
-	assert_int_equal(walk_text(" { 'ids' : [ 'a' ,\n'\\u0062' ] } ", &count, id), 0);
-	assert_int_equal(count, 2);
+	assert_int_equal(read_ids(" { 'ids' : [ 'a' ,\n'\\u0062' ] } "), 0);
+	assert_int_equal(num_ids, 2);
 	assert_string_equal(id, "b");
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
-		expect_refused(&bad[i], walk_text(bad[i].text, &count, id));
+	expect_refused(read_ids, bad, MAAS_ARRAY_SIZE(bad));
 }
 
 TEST(json_ids__too_many)
 {
 	struct maas_buf text = {0};
-	char id[MAAS_SLAB_ID_TEXT];
-	uint32_t count;
 
 	maas_buf_str(&text, "{'ids':['a'");
 	for (int i = 0; i < 10000; i++)
 		maas_buf_str(&text, ",'a'");
-	maas_buf_str(&text, "]}");
-	maas_buf_add(&text, "", 1);
-	assert_int_equal(walk_text(text.data, &count, id), -EINVAL);
+	maas_buf_add(&text, "]}", 3);
+	assert_int_equal(read_ids(text.data), -EINVAL);
 	assert_non_null(strstr(fault.text, "10000"));
 	maas_buf_fini(&text);
 }
@@ -224,23 +208,20 @@ TEST(json_ids__too_many)
  */
 TEST(json_ids__long_strings)
 {
-	char id[MAAS_SLAB_ID_TEXT] = "x";
-	uint32_t count;
-
-	assert_int_equal(walk_text(http_text("{'ids':['%037d']}", 7), &count, id), 0);
+	strcpy(id, "x");
+	assert_int_equal(read_ids(http_text("{'ids':['%037d']}", 7)), 0);
 	assert_string_equal(id, "");
-	assert_int_equal(
-		walk_text(http_text("{'ids':['%0*d']}", MAAS_HTTP_ELEMENT_BYTES, 7), &count, id),
-		-EINVAL);
+	assert_int_equal(read_ids(http_text("{'ids':['%0*d']}", MAAS_HTTP_ELEMENT_BYTES, 7)),
+			 -EINVAL);
 	assert_non_null(strstr(fault.text, "longer than"));
 }
 
 #define PIECE(id, offset, length) "{'id':'" id "','offset':" offset ",'length':" length "}"
 
-static int read_pieces(const char *text, struct maas_http_pieces *ret_pieces)
+static int read_pieces(const char *text)
 {
 	text = http_quoted(text);
-	return maas_http_json_pieces(text, strlen(text), ret_pieces, &fault);
+	return maas_http_json_pieces(text, strlen(text), &pieces, &fault);
 }
 
 TEST(json_pieces__forms)
@@ -263,20 +244,16 @@ TEST(json_pieces__forms)
 		{"{'ranges':[" PIECE("a", "9223372036854775808", "1") "]}", "bad_field",
 		 "\"offset\""},
 	};
-	struct maas_http_pieces pieces;
 
 	assert_int_equal(
-		read_pieces("{'ranges':[" PIECE("a", "0", "1") "," PIECE("b", "5", "7") "]}",
-			    &pieces),
-		0);
+		read_pieces("{'ranges':[" PIECE("a", "0", "1") "," PIECE("b", "5", "7") "]}"), 0);
 	assert_int_equal(pieces.count, 2);
 	assert_int_equal(pieces.total, 8);
 	assert_string_equal(pieces.at[1].id, "b");
 	assert_int_equal(pieces.at[1].offset, 5);
 	assert_int_equal(pieces.at[1].len, 7);
 	free(pieces.at);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
-		expect_refused(&bad[i], read_pieces(bad[i].text, &pieces));
+	expect_refused(read_pieces, bad, MAAS_ARRAY_SIZE(bad));
 }
 
 /* ---- what a body costs: less than eight times its size and 1 MiB, whatever its shape */
@@ -286,69 +263,48 @@ static struct {
 	size_t most;
 } heap;
 
+#define MALLOC_ADDS 16 /* about so much to each piece */
+
 static void *count_malloc(size_t size)
 {
-	size_t *at = malloc(size + 16);
+	void *at = malloc(size);
 
-	if (!at)
-		return NULL;
-	*at = size;
-	/* About what malloc itself adds to a piece. */
-	heap.now += size + 16;
+	heap.now += malloc_usable_size(at) + MALLOC_ADDS;
 	if (heap.now > heap.most)
 		heap.most = heap.now;
-	return (char *)at + 16;
+	return at;
 }
 
 static void count_free(void *at)
 {
-	size_t *start = (void *)((char *)at - 16);
-
-	if (!at)
-		return;
-	heap.now -= *start + 16;
-	free(start);
+	heap.now -= malloc_usable_size(at) + MALLOC_ADDS;
+	free(at);
 }
 
-/* `unit` over and over, between `before` and `after`, to `len` bytes; freed by the caller. */
-static char *fill(const char *before, const char *unit, const char *after, size_t len)
-{
-	size_t unit_len = strlen(unit);
-	size_t after_len = strlen(after);
-	char *text = malloc(len + 1);
-	size_t used;
-
-	assert_non_null(text);
-	used = (size_t)snprintf(text, len + 1, "%s", before);
-	for (; used + unit_len + after_len <= len; used += unit_len)
-		snprintf(text + used, len + 1 - used, "%s", unit);
-	/* The last comma separates nothing. */
-	memset(text + used - 1, ' ', len - used + 1);
-	snprintf(text + len - after_len, after_len + 1, "%s", after);
-	return text;
-}
-
+/* `unit` over and over, between `before` and `after`, in a body of `len` bytes. */
 static void expect_cheap(const char *before, const char *unit, const char *after, size_t len)
 {
-	char *text = fill(before, unit, after, len);
-	struct maas_http_pieces pieces = {0};
-	char id[MAAS_SLAB_ID_TEXT];
-	uint32_t count;
-	struct maas_http_allocate_body allocate;
+	struct maas_buf text = {0};
 
+	maas_buf_str(&text, before);
+	while (text.len + strlen(unit) + strlen(after) <= len)
+		maas_buf_str(&text, unit);
+	/* The last comma separates nothing. */
+	text.data[text.len - 1] = ' ';
+	maas_buf_printf(&text, "%*s", (int)(len - text.len), after);
 	heap.now = 0;
 	heap.most = 0;
-	(void)walk_ids(text, len, &count, id);
-	if (!maas_http_json_pieces(text, len, &pieces, &fault)) {
+	(void)walk_ids(text.data, len);
+	if (!maas_http_json_pieces(text.data, len, &pieces, &fault)) {
 		heap.most += pieces.count * sizeof(*pieces.at);
 		free(pieces.at);
 	}
 	if (len <= 8192)
-		(void)!maas_http_json_allocate(text, len, &allocate, &fault);
+		(void)!maas_http_json_allocate(text.data, len, &body, &fault);
 	/* The body itself lies in a buffer of at most twice its length. */
 	if (2 * len + heap.most > 8 * len + (1 << 20))
 		fail_msg("%zu bytes of %s%s: %zu bytes", len, before, unit, heap.most);
-	free(text);
+	maas_buf_fini(&text);
 }
 
 TEST(json__memory_of_any_shape)

@@ -29,26 +29,26 @@ static void teardown(void)
 
 static void serve_on(const char *where)
 {
-	const struct maas_http_options options = {.listen = &where, .num_listen = 1};
-
-	http_start(&options);
-	http_json("GET", "/health", NULL, 200);
+	HTTP_START(.listen = &where, .num_listen = 1);
+	http_json("GET /health", NULL, 200);
 }
 
-/* Another one beside the server, with what it needs added to the options; none comes. */
-static int try_start(struct maas_http_options options)
+/* None comes beside the server, for what it needs is added to the options. */
+static void expect_no_start(struct maas_http_options options, int status, const char *says)
 {
 	struct maas_http *http;
 
 	http_fixture_limits(&options);
 	options.slab = server.slab;
 	options.lend = server.lend;
-	return maas_http_start(&options, error, &http);
+	assert_int_equal(maas_http_start(&options, error, &http), status);
+	http_expect_parts(error, says);
 }
 
-static int try_on(const char *where)
+static void expect_no_start_on(const char *where, int status, const char *says)
 {
-	return try_start((struct maas_http_options){.listen = &where, .num_listen = 1});
+	expect_no_start((struct maas_http_options){.listen = &where, .num_listen = 1}, status,
+			says);
 }
 
 static void make_file(const char *path)
@@ -67,8 +67,7 @@ TEST(listen__unix_socket)
 	assert_string_equal(maas_http_url(server.http, 0), address);
 	assert_int_equal(stat(address + 5, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0660);
-	assert_int_equal(try_on(address), -EADDRINUSE);
-	assert_non_null(strstr(error, address));
+	expect_no_start_on(address, -EADDRINUSE, address);
 	assert_int_equal(stat(address + 5, &st), 0);
 	http_stop();
 	assert_int_equal(stat(address + 5, &st), -1);
@@ -86,8 +85,7 @@ TEST(listen__stale_unix_socket)
 	close(fd);
 	serve_on(stale);
 	make_file(file_address + 5);
-	assert_int_equal(try_on(file_address), -EEXIST);
-	assert_non_null(strstr(error, "no socket"));
+	expect_no_start_on(file_address, -EEXIST, "no socket");
 	assert_int_equal(unlink(file_address + 5), 0);
 }
 
@@ -129,14 +127,12 @@ int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 static void serves_with_mode(mode_t umask_bits, mode_t asked, const gid_t *group)
 {
 	const char *const listen = address;
-	const struct maas_http_options options = {
-		.listen = &listen, .num_listen = 1, .socket_mode = asked, .socket_group = group};
 	mode_t wanted = asked ? asked : 0660;
 	mode_t before = umask(umask_bits);
 	struct stat st;
 
 	mode_at_bind = 07777;
-	http_start(&options);
+	HTTP_START(.listen = &listen, .num_listen = 1, .socket_mode = asked, .socket_group = group);
 	assert_int_equal(umask(before), umask_bits);
 	assert_int_equal(mode_at_bind & ~wanted, 0);
 	assert_int_equal(stat(address + 5, &st), 0);
@@ -145,7 +141,7 @@ static void serves_with_mode(mode_t umask_bits, mode_t asked, const gid_t *group
 		assert_int_equal(st.st_gid, *group);
 		assert_int_equal(mode_at_bind & 0070, 0);
 	}
-	http_json("GET", "/health", NULL, 200);
+	http_json("GET /health", NULL, 200);
 }
 
 /* Never more than asked, not even in the moment of its making; and no less, whatever the umask. */
@@ -182,10 +178,10 @@ TEST(listen__socket_group_of_others)
 		assert_int_equal(seteuid(65534), 0);
 	}
 	serve_on("127.0.0.1:0");
-	assert_int_equal(try_start((struct maas_http_options){
-				 .listen = &listen, .num_listen = 1, .socket_group = &group}),
-			 -EPERM);
-	assert_non_null(strstr(error, "group of its own"));
+	expect_no_start((struct maas_http_options){.listen = &listen,
+						   .num_listen = 1,
+						   .socket_group = &group},
+			-EPERM, "group of its own");
 	assert_int_equal(access(address + 5, F_OK), -1);
 }
 
@@ -205,13 +201,13 @@ TEST(listen__several_or_none)
 	const char *addresses[] = {"127.0.0.1:0", "localhost:0", NULL};
 	struct maas_http_options options = {.listen = addresses, .num_listen = 2};
 
-	http_start(&options);
+	http_start(&options, false);
 	assert_non_null(maas_http_url(server.http, 1));
 	assert_null(maas_http_url(server.http, 2));
-	http_json("GET", "/health", NULL, 200);
+	http_json("GET /health", NULL, 200);
 	addresses[2] = maas_http_url(server.http, 0) + 7;
 	options.num_listen = 3;
-	assert_int_equal(try_start(options), -EADDRINUSE);
+	expect_no_start(options, -EADDRINUSE, "");
 }
 
 TEST(listen__bad_addresses)
@@ -221,10 +217,8 @@ TEST(listen__bad_addresses)
 					  "[]:80",  "unix:",	   "127.0.0.1:-1"};
 
 	serve_on("127.0.0.1:0");
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
-		assert_int_equal(try_on(bad[i]), -EINVAL);
-		assert_non_null(strstr(error, "[IPV6]:PORT"));
-	}
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
+		expect_no_start_on(bad[i], -EINVAL, "[IPV6]:PORT");
 }
 
 static _Atomic bool in_between;
@@ -249,7 +243,7 @@ __attribute__((visibility("default"))) int epoll_ctl(int epfd, int op, int fd,
 TEST(stop__while_a_connection_comes)
 {
 	http_setup();
-	http_json("GET", "/health", NULL, 200);
+	http_json("GET /health", NULL, 200);
 	atomic_store(&in_between, true);
 	http_stop();
 	atomic_store(&in_between, false);

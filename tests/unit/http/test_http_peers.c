@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What one client can take from the others: connections, memory of large requests, time. */
-#include <arpa/inet.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "http/internal.h"
@@ -10,55 +8,34 @@
 #define CONNECTIONS 16
 #define PER_ADDRESS 8
 
-static char buffer[1 << 20];
-
 static void start(void)
 {
-	const struct maas_http_options options = {
-		.threads = 2,
-		.max_connections = CONNECTIONS,
-		.max_connections_per_address = PER_ADDRESS,
-		.max_body_bytes = 4 << 20,
-		.max_held_bytes = 8 << 20,
-		.timeout_s = 30,
-	};
-
-	http_start(&options);
-	/* The fixture's own connection is not counted in these tests. */
-	curl_easy_setopt(server.curl, CURLOPT_FORBID_REUSE, 1L);
-}
-
-/* A connection from 127.0.0.`host`. */
-static int connect_from(unsigned int host)
-{
-	struct sockaddr_in from = {.sin_family = AF_INET};
-	struct sockaddr_in to = {.sin_family = AF_INET};
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	from.sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + host);
-	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	to.sin_port = htons((uint16_t)http_fixture_port());
-	assert_true(fd >= 0);
-	assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof(from)), 0);
-	assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
-	return fd;
+	HTTP_START(.max_connections = CONNECTIONS, .max_connections_per_address = PER_ADDRESS,
+		   .max_body_bytes = 4 << 20, .max_held_bytes = 8 << 20);
 }
 
 /* Sends a GET and returns the status of its answer, 0 when the connection was closed instead. */
 static int get(int fd, const char *path)
 {
-	http_send_text(fd, HTTP_REQUEST("GET %s", ""), path);
-	return http_recv_answer(fd, buffer, sizeof(buffer) - 1);
+	return http_ask(fd, HTTP_REQUEST("GET %s", ""), path);
 }
 
-/* The same on a connection of its own. */
-static int get_once(unsigned int host, const char *path)
+/* One request on a connection of its own from 127.0.0.`host`; returns the status. */
+static int ask(unsigned int host, const char *call, const char *body)
 {
-	int fd = connect_from(host);
-	int status = get(fd, path);
+	int fd = http_connect_from(host);
+	int status;
 
+	http_ask_later(fd, call, body);
+	status = http_recv_answer(fd);
 	close(fd);
 	return status;
+}
+
+static void expect(unsigned int host, const char *call, int status, const char *parts)
+{
+	assert_int_equal(ask(host, call, NULL), status);
+	http_expect_parts(http_said, parts);
 }
 
 TEST(connections__of_one_address)
@@ -66,48 +43,44 @@ TEST(connections__of_one_address)
 	int fds[PER_ADDRESS];
 
 	for (unsigned int i = 0; i < PER_ADDRESS; i++) {
-		fds[i] = connect_from(2);
+		fds[i] = http_connect_from(2);
 		assert_int_equal(get(fds[i], "/stats"), 200);
 	}
 	/* One more has the reserve: health checks alone, one a connection. */
-	assert_int_equal(get_once(2, "/stats"), 503);
-	assert_non_null(strstr(buffer, "too_many_connections"));
-	assert_non_null(strstr(buffer, "Connection: close"));
-	assert_int_equal(get_once(2, "/health"), 200);
-	assert_non_null(strstr(buffer, "Connection: close"));
+	expect(2, "GET /stats", 503, "Connection: close*too_many_connections");
+	expect(2, "GET /health", 200, "Connection: close");
 	/* Other addresses are not affected. */
-	assert_int_equal(get_once(3, "/stats"), 200);
+	expect(3, "GET /stats", 200, "");
 	/* A place that was given back can be used again. */
 	close(fds[0]);
 	usleep(100000);
-	fds[0] = connect_from(2);
+	fds[0] = http_connect_from(2);
 	assert_int_equal(get(fds[0], "/stats"), 200);
 	http_close_all(fds, PER_ADDRESS);
 }
 
 TEST(connections__the_reserve)
 {
-	static const char *const vital[] = {"/health", "/ready", "/metrics"};
 	int fds[CONNECTIONS], idle[5];
 	int answered = 0;
 	int fd;
 
 	for (unsigned int i = 0; i < CONNECTIONS; i++) {
-		fds[i] = connect_from(i < PER_ADDRESS ? 2 : 3);
+		fds[i] = http_connect_from(i < PER_ADDRESS ? 2 : 3);
 		assert_int_equal(get(fds[i], "/stats"), 200);
 	}
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(vital); i++)
-		assert_int_equal(get_once(4, vital[i]), 200);
-	assert_int_equal(get_once(4, "/allocations"), 503);
+	expect(4, "GET /health", 200, "");
+	expect(4, "GET /ready", 200, "");
+	expect(4, "GET /metrics", 200, "");
+	expect(4, "GET /allocations", 503, "");
 	/* A client that announces a body would keep the place. */
-	fd = connect_from(4);
+	fd = http_connect_from(4);
 	http_send_text(fd, HTTP_REQUEST("GET /health", "Content-Length: 9\r\n"));
-	assert_int_equal(http_recv_answer(fd, buffer, sizeof(buffer) - 1), 503);
-	close(fd);
+	http_expect_answer(fd, 503, "");
 	/* Of one address two at a time, … */
 	usleep(100000);
 	for (int i = 0; i < 5; i++)
-		idle[i] = connect_from(5);
+		idle[i] = http_connect_from(5);
 	usleep(200000);
 	for (int i = 0; i < 5; i++)
 		answered += get(idle[i], "/health") == 200;
@@ -115,12 +88,12 @@ TEST(connections__the_reserve)
 	http_close_all(idle, 5);
 	/* … for a second without a request, … */
 	usleep(100000);
-	idle[0] = connect_from(5);
+	idle[0] = http_connect_from(5);
 	usleep(1500000);
 	assert_int_equal(get(idle[0], "/health"), 0);
 	close(idle[0]);
 	/* … and again when that is over. */
-	assert_int_equal(get_once(5, "/health"), 200);
+	expect(5, "GET /health", 200, "");
 	http_close_all(fds, CONNECTIONS);
 }
 
@@ -134,42 +107,29 @@ TEST(connections__of_the_dead)
 	};
 
 	for (unsigned int i = 0; i < PER_ADDRESS; i++) {
-		int fd = connect_from(2);
+		int fd = http_connect_from(2);
 
 		http_send(fd, parts[i % 3], strlen(parts[i % 3]));
 		close(fd);
 	}
-	AWAIT(get_once(2, "/stats") == 200);
+	AWAIT(ask(2, "GET /stats", NULL) == 200);
 }
 
 /* ---- memory */
 
 static int announce(unsigned int host, size_t len, size_t sent)
 {
-	int fd = connect_from(host);
+	int fd = http_connect_from(host);
 
 	http_send_text(fd, HTTP_REQUEST("POST /free", HTTP_JSON "Content-Length: %zu\r\n"), len);
 	http_send(fd, http_text("%*s", (int)sent, ""), sent);
 	return fd;
 }
 
-static int post(unsigned int host, const char *path, const char *body)
-{
-	int fd = connect_from(host);
-	int status;
-
-	http_send_text(fd, HTTP_REQUEST("POST %s", HTTP_JSON "Content-Length: %zu\r\n"), path,
-		       strlen(body));
-	http_send(fd, body, strlen(body));
-	status = http_recv_answer(fd, buffer, sizeof(buffer) - 1);
-	close(fd);
-	return status;
-}
-
 /* A list of one unknown id and many blanks. */
 static int free_large(unsigned int host, int len)
 {
-	return post(host, "/free", http_text("{\"ids\":[\"x\"]%*s}", len - 13, ""));
+	return ask(host, "POST /free", http_text("{'ids':['x']%*s}", len - 13, ""));
 }
 
 TEST(held__what_was_announced_is_free)
@@ -180,7 +140,7 @@ TEST(held__what_was_announced_is_free)
 		fds[i] = announce(2, 4 << 20, 0);
 	usleep(100000);
 	assert_int_equal(free_large(2, 1 << 20), 200);
-	assert_int_equal(post(2, "/allocate", "{\"size_bytes\":64}"), 200);
+	assert_int_equal(ask(2, "POST /allocate", "{'size_bytes':64}"), 200);
 	http_close_all(fds, PER_ADDRESS / 2);
 }
 
@@ -196,9 +156,9 @@ TEST(held__one_address_has_its_part)
 	AWAIT(atomic_load(&server.http->held_bytes) >= held);
 	assert_int_equal(atomic_load(&server.http->held_bytes), held);
 	assert_int_equal(free_large(2, 1 << 20), 503);
-	assert_non_null(strstr(buffer, "busy"));
+	http_expect_parts(http_said, "busy");
 	/* Small requests do not count, and other addresses have their own part. */
-	assert_int_equal(post(2, "/allocate", "{\"size_bytes\":64}"), 200);
+	assert_int_equal(ask(2, "POST /allocate", "{'size_bytes':64}"), 200);
 	assert_int_equal(free_large(2, 60000), 200);
 	assert_int_equal(free_large(3, 1 << 20), 200);
 	http_close_all(fds, 2);
@@ -245,22 +205,18 @@ int __wrap_maas_lend_allocate(struct maas_lend *lend, const struct maas_lend_all
 }
 /* NOLINTEND */
 
-static int allocate_large(unsigned int host)
-{
-	return post(host, "/allocate", "{\"size_bytes\":1048576,\"count\":6,\"owner\":\"quick\"}");
-}
-
 static int post_slow(unsigned int host)
 {
-	int fd = connect_from(host);
+	int fd = http_connect_from(host);
 
-	http_post_later(fd, "/allocate", "{'size_bytes':1048576,'count':6,'owner':'slow'}");
+	http_ask_later(fd, "POST /allocate", "{'size_bytes':1048576,'count':6,'owner':'slow'}");
 	return fd;
 }
 
 /* However many a client asks for and however long each takes. */
 TEST(heavy__another_client_does_not_wait)
 {
+	const char *quick = "{'size_bytes':1048576,'count':6,'owner':'quick'}";
 	int fds[3];
 
 	atomic_store(&at_gate, 0);
@@ -269,7 +225,7 @@ TEST(heavy__another_client_does_not_wait)
 		fds[i] = post_slow(2);
 	AWAIT(atomic_load(&at_gate));
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(allocate_large(3), 200);
+		assert_int_equal(ask(3, "POST /allocate", quick), 200);
 	/* Its own wait for each other. */
 	assert_int_equal(atomic_load(&at_gate), 1);
 	pthread_mutex_unlock(&gate);
@@ -299,12 +255,11 @@ TEST(early__each_upload_gets_its_status)
 {
 	enum { UPLOADS = 100, CHUNK = 64 << 10 };
 	static char data[CHUNK];
-	const struct maas_http_options options = {.threads = 2, .max_connections = 200};
 	int fds[UPLOADS];
 
-	http_start(&options);
+	HTTP_START(.max_connections = 200);
 	for (int i = 0; i < UPLOADS; i++) {
-		fds[i] = connect_from(2);
+		fds[i] = http_connect_from(2);
 		http_send_text(fds[i],
 			       HTTP_REQUEST("PUT /allocate/0/data", "Content-Length: %d\r\n"),
 			       4 << 20);
@@ -313,24 +268,19 @@ TEST(early__each_upload_gets_its_status)
 			if (!http_send(fds[i], data, CHUNK))
 				fail_msg("upload %d was broken after %d bytes", i, sent);
 	}
-	for (int i = 0; i < UPLOADS; i++) {
-		assert_int_equal(http_recv_answer(fds[i], buffer, sizeof(buffer) - 1), 404);
-		close(fds[i]);
-	}
+	for (int i = 0; i < UPLOADS; i++)
+		http_expect_answer(fds[i], 404, "");
 }
 
 /* An answer in the middle of a long body comes at once, and ends the connection. */
 TEST(early__in_the_middle_of_a_body)
 {
 	static const char frame[] = "\x02\0\0\0{}";
-	int fd = connect_from(2);
+	int fd = http_connect_from(2);
 
 	http_send_text(fd, HTTP_REQUEST("POST /data/write", "Content-Length: %d\r\n"), 10 << 20);
 	http_send(fd, frame, sizeof(frame) - 1);
-	assert_int_equal(http_recv_answer(fd, buffer, sizeof(buffer) - 1), 400);
-	assert_non_null(strstr(buffer, "Connection: close"));
-	assert_non_null(strstr(buffer, "missing_field"));
-	close(fd);
+	http_expect_answer(fd, 400, "Connection: close*missing_field");
 }
 
 TEST(early__impossible_lengths)
@@ -338,12 +288,11 @@ TEST(early__impossible_lengths)
 	static const char *const lengths[] = {"9223372036854775807", "41953040000"};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++) {
-		int fd = connect_from(2);
+		int fd = http_connect_from(2);
 
 		http_send_text(fd, HTTP_REQUEST("POST /data/write", "Content-Length: %s\r\n"),
 			       lengths[i]);
-		assert_int_equal(http_recv_answer(fd, buffer, sizeof(buffer) - 1), 413);
-		close(fd);
+		http_expect_answer(fd, 413, "");
 	}
 }
 

@@ -14,38 +14,24 @@ static const struct maas_http_rdma rdma = {
 	.isolated = true,
 };
 
-static void start_at(const char *address)
-{
-	const char *const addresses[] = {address};
-	const struct maas_http_options options = {
-		.threads = 2,
-		.rdma = rdma,
-		.listen = addresses,
-		.num_listen = 1,
-	};
-
-	http_start_keys(&options);
-}
-
 static void start(void)
 {
-	start_at("127.0.0.1:0");
+	HTTP_START_KEYS(.rdma = rdma);
 }
 
 static void expect_address(json_t *session, const char *addr)
 {
-	http_expect_members(session,
-			    http_text("{'rdma':{'addr':'%s','port':%d}}", addr, FAKE_KEYS_PORT));
+	http_expect_members(session, "{'rdma':{'addr':'%s','port':%d}}", addr, FAKE_KEYS_PORT);
 }
 
 static void expect_addresses(const char *addr)
 {
-	json_t *session = http_json("POST", "/sessions", "{}", 200);
+	json_t *session = http_json("POST /sessions", "{}", 200);
 	const char *id = http_string(session, "id");
 
 	expect_address(session, addr);
-	expect_address(http_json("POST", http_text("/sessions/%s/ticket", id), NULL, 200), addr);
-	expect_address(http_json("POST", http_text("/sessions/%s/renew", id), NULL, 200), addr);
+	expect_address(http_json(http_text("POST /sessions/%s/ticket", id), NULL, 200), addr);
+	expect_address(http_json(http_text("POST /sessions/%s/renew", id), NULL, 200), addr);
 }
 
 /* The address that the client came to is told to the keys, which may know a better one. */
@@ -56,10 +42,9 @@ TEST(session__address)
 
 TEST(session__address_unknown)
 {
-	char address[64];
+	const char *address = http_text("unix:/tmp/maas-rdma-%d.sock", getpid());
 
-	snprintf(address, sizeof(address), "unix:/tmp/maas-rdma-%d.sock", getpid());
-	start_at(address);
+	HTTP_START_KEYS(.rdma = rdma, .listen = &address, .num_listen = 1);
 	expect_addresses("192.0.2.1");
 }
 
@@ -70,51 +55,51 @@ TEST(session__device_gone)
 
 	fake_keys_set(&keys, stats.state, "failed");
 	fake_keys_set(&keys, unconnected, true);
-	session = http_json("POST", "/sessions", "{}", 200);
+	session = http_json("POST /sessions", "{}", 200);
 	http_expect_members(session, "{'rdma':null}");
-	http_expect_error("POST", "/allocate",
+	http_expect_error("POST /allocate",
 			  http_text("{'size_bytes':1,'session':'%s'}", http_string(session, "id")),
 			  503, "rdma_failed");
 }
 
 TEST(health__rdma)
 {
-	json_t *json = http_json("GET", "/health", NULL, 200);
+	json_t *json = http_json("GET /health", NULL, 200);
 
-	http_expect_members(json, http_text("{'rdma':{'state':'active','device':'%s','gid':'%s',"
-					    "'port':%d,'keys':'%s','isolation':{'bounds':true}}}",
-					    rdma.device, rdma.gid, rdma.port, rdma.keys));
+	http_expect_members(json,
+			    "{'rdma':{'state':'active','device':'%s','gid':'%s',"
+			    "'port':%d,'keys':'%s','isolation':{'bounds':true}}}",
+			    rdma.device, rdma.gid, rdma.port, rdma.keys);
 	fake_keys_set(&keys, stats.state, "failed");
-	json = json_object_get(http_json("GET", "/health", NULL, 200), "rdma");
+	json = json_object_get(http_json("GET /health", NULL, 200), "rdma");
 	http_expect_members(json, "{'state':'failed'}");
 }
 
 TEST(metrics__rdma)
 {
-	const struct http_answer *a = http_get("/metrics");
-
-	assert_non_null(strstr(a->body, "\nmaas_rdma_isolated 1\n"));
+	http_expect("GET /metrics", NULL, NULL, 200, "\nmaas_rdma_isolated 1\n");
 }
 
 static void expect_not_ready(const char *status, int registered)
 {
-	json_t *json = http_json("GET", "/ready", NULL, 503);
+	json_t *json = http_json("GET /ready", NULL, 503);
 
-	http_expect_members(json, http_text("{'status':'%s','bytes_registered':%d,"
-					    "'bytes_total':1000}",
-					    status, registered));
+	http_expect_members(json,
+			    "{'status':'%s','bytes_registered':%d,"
+			    "'bytes_total':1000}",
+			    status, registered);
 	assert_string_equal(http_string(json_object_get(json, "error"), "code"), status);
 }
 
 TEST(ready__once_registered)
 {
-	http_json("GET", "/ready", NULL, 200);
+	http_json("GET /ready", NULL, 200);
 	fake_keys_set(&keys, stats.wanted_bytes, 1000);
 	expect_not_ready("registering", 0);
 	fake_keys_set(&keys, stats.registered_bytes, 999);
 	expect_not_ready("registering", 999);
 	fake_keys_set(&keys, stats.registered_bytes, 1000);
-	http_json("GET", "/ready", NULL, 200);
+	http_json("GET /ready", NULL, 200);
 	maas_http_drain(server.http);
 	expect_not_ready("draining", 1000);
 }
@@ -123,7 +108,7 @@ TEST(stats__rdma)
 {
 	fake_keys_set(&keys, stats.connected, 3);
 	fake_keys_set(&keys, stats.registered_bytes, 4096);
-	http_expect_members(http_json("GET", "/stats", NULL, 200),
+	http_expect_members(http_json("GET /stats", NULL, 200),
 			    "{'rdma':{'connections':3,'grants':0,'registered_bytes':4096}}");
 }
 
