@@ -57,20 +57,17 @@ struct maas_lend_stats http_lend_stats(void);
 
 /* ---- requests */
 
-/* One request, "METHOD PATH"; `headers` are lines parted by '\n', or NULL. */
-const struct http_answer *http_call(const char *call, const void *body, size_t len,
-				    const char *headers);
+/* One request: "METHOD PATH", and then header lines; '\n' parts them. */
+const struct http_answer *http_call(const char *request, const void *body, size_t len);
 const struct http_answer *http_get(const char *path);
 /* The same with a text as its body, in which each ' stands for a " (NULL: none). The answer must
- * have this status and, as http_has() says, these parts. */
-const struct http_answer *http_expect(const char *call, const char *body, const char *headers,
-				      long status, const char *parts);
+ * have this status and, in its headers or its body, these parts. */
+const struct http_answer *http_expect(const char *request, const char *body, long status,
+				      const char *parts);
 /* Checks the status and returns the JSON of the answer, or NULL for an empty one. */
-json_t *http_json(const char *call, const char *body, long status);
+json_t *http_json(const char *request, const char *body, long status);
 /* Expects an error of this status and code; returns its message. */
-const char *http_expect_error(const char *call, const char *body, long status, const char *code);
-/* True when the headers have the line `line`. */
-bool http_has_header(const struct http_answer *a, const char *line);
+const char *http_expect_error(const char *request, const char *body, long status, const char *code);
 /* Waits until no request is under way: one counts until a little after its answer has come. */
 void http_wait_idle(void);
 
@@ -84,7 +81,7 @@ const char *http_open_session(const char *name);
 const char *http_text(const char *fmt, ...) MAAS_PRINTF(1, 2);
 /* A copy with a " for each '; NULL for NULL. */
 const char *http_quoted(const char *text);
-/* Whether `text` has these parts in this order, parted by '*': "Connection: close*busy". */
+/* Whether `text` has all of these, between which '*' stands: "Connection: close*busy". */
 bool http_has(const char *text, const char *parts);
 /* Fails where it has not. */
 void http_expect_parts(const char *text, const char *parts);
@@ -104,10 +101,9 @@ void http_add_frame(struct maas_buf *body, const struct maas_buf *json);
 
 /* ---- plain connections */
 
-/* The text of a request with further header lines and, where there is one, a body. */
-#define HTTP_REQUEST(line, more, ...)                                                              \
-	line " HTTP/1.1\r\nHost: localhost\r\n" more "\r\n" __VA_ARGS__
-#define HTTP_JSON "Content-Type: application/json\r\n"
+/* The text of such a request, and behind an empty line its body: "PUT /x\nContent-Length: 1\n\na".
+ * What it has of its own: a Host, and for a POST a Content-Type. */
+const char *http_request(const char *fmt, ...) MAAS_PRINTF(1, 2);
 
 /* What the functions below have read, NUL-terminated. */
 extern char http_said[33 << 20];
@@ -118,9 +114,9 @@ int http_connect_to(const char *url);	  /* one of the server's */
 void http_close_all(const int *fds, unsigned int count);
 /* False when the other side has closed. */
 bool http_send(int fd, const void *data, size_t len);
-void http_send_text(int fd, const char *fmt, ...) MAAS_PRINTF(2, 3);
+void http_send_text(int fd, const char *text);
 /* Sends a request with a body as http_expect() takes it, and does not wait for its answer … */
-void http_ask_later(int fd, const char *call, const char *body);
+void http_ask_later(int fd, const char *request, const char *body);
 /* … which has to come now, have this status and these parts; closes. */
 void http_expect_answer(int fd, int status, const char *parts);
 /* Whether http_said begins with an answer of this status. */
@@ -128,8 +124,8 @@ bool http_is_answer(int status);
 /* Reads one answer, as long as its Content-Length says, and returns its status; 0 when the other
  * side has closed, or nothing came for half a minute. */
 int http_recv_answer(int fd);
-/* The same of a request that is sent first. */
-int http_ask(int fd, const char *fmt, ...) MAAS_PRINTF(2, 3);
+/* The same of such a request as http_request() gives, which is sent first. */
+int http_ask(int fd, const char *request);
 /* Reads until the end or `timeout_ms` of silence; returns how many bytes. */
 size_t http_recv(int fd, int timeout_ms);
 /* Sends `request` on a connection of its own and reads all that comes, which has to be an answer

@@ -53,23 +53,9 @@ bool http_send(int fd, const void *data, size_t len)
 	return true;
 }
 
-static void send_args(int fd, const char *fmt, va_list args)
+void http_send_text(int fd, const char *text)
 {
-	char *text;
-	int len = vasprintf(&text, fmt, args);
-
-	CHECK(len >= 0);
-	http_send(fd, text, (size_t)len);
-	free(text);
-}
-
-void http_send_text(int fd, const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	send_args(fd, fmt, args);
-	va_end(args);
+	http_send(fd, text, strlen(text));
 }
 
 /* Adds what comes within `timeout_ms` to the `*len` bytes there; false when nothing does. */
@@ -124,23 +110,19 @@ int http_recv_answer(int fd)
 	return len > 12 ? (int)strtol(http_said + 9, NULL, 10) : 0;
 }
 
-int http_ask(int fd, const char *fmt, ...)
+int http_ask(int fd, const char *request)
 {
-	va_list args;
-
-	va_start(args, fmt);
-	send_args(fd, fmt, args);
-	va_end(args);
+	http_send_text(fd, request);
 	return http_recv_answer(fd);
 }
 
-void http_ask_later(int fd, const char *call, const char *body)
+void http_ask_later(int fd, const char *request, const char *body)
 {
+	const char *head = request;
+
 	if (body)
-		http_send_text(fd, HTTP_REQUEST("%s", HTTP_JSON "Content-Length: %zu\r\n", "%s"),
-			       call, strlen(body), http_quoted(body));
-	else
-		http_send_text(fd, HTTP_REQUEST("%s", ""), call);
+		head = http_text("%s\nContent-Length: %zu\n\n", request, strlen(body));
+	http_send_text(fd, http_request("%s%s", head, body ? http_quoted(body) : ""));
 }
 
 void http_expect_answer(int fd, int status, const char *parts)
@@ -156,7 +138,7 @@ void http_expect_raw(const char *request, int status, const char *parts)
 	int fd = http_connect();
 	size_t len = 0;
 
-	http_send(fd, request, strlen(request));
+	http_send_text(fd, request);
 	for (int wait_ms = 10000; recv_some(fd, &len, wait_ms); wait_ms = silence_ms)
 		;
 	if (!http_is_answer(status) || !http_has(http_said, parts))

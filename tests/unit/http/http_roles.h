@@ -53,7 +53,7 @@ static inline const char *with(const char *token)
  * the answer's text. */
 static inline const char *ask(enum role role, const char *call, const char *body, long status)
 {
-	return http_expect(call, body, with(tokens[role]), status, "")->body;
+	return http_expect(http_text("%s\n%s", call, with(tokens[role])), body, status, "")->body;
 }
 
 /* A POST that makes something; returns the id of that. */

@@ -144,8 +144,6 @@ TEST(rotation__keeps_the_session)
 	ask(OTHER, http_text("GET /allocate/%s", id), NULL, 200);
 }
 
-#define EXPECT HTTP_JSON "Expect: 100-continue\r\nContent-Length: %zu\r\n"
-
 /* Who would be told of nothing, of what is there, may take it for lost. */
 TEST(reload__that_takes_a_proof_away_says_so_to_requests_under_way)
 {
@@ -175,14 +173,16 @@ TEST(reload__that_takes_a_proof_away_says_so_to_requests_under_way)
 	/* The head is read, by the rights of now; the body is to come. */
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++) {
 		fds[i] = http_connect();
-		assert_int_equal(http_ask(fds[i], HTTP_REQUEST("%s", "%s\r\n" EXPECT),
-					  calls[i].line, with(tokens[OTHER]),
-					  strlen(calls[i].body)),
-				 100);
+		assert_int_equal(
+			http_ask(fds[i],
+				 http_request("%s\n%s\nExpect: 100-continue\nContent-Length: %zu",
+					      calls[i].line, with(tokens[OTHER]),
+					      strlen(calls[i].body))),
+			100);
 	}
 	use_team(OWNER, OWNER);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++) {
-		http_send_text(fds[i], "%s", http_quoted(calls[i].body));
+		http_send_text(fds[i], http_quoted(calls[i].body));
 		http_expect_answer(fds[i], 401, "was it replaced?");
 	}
 	ask(OWNER, http_text("GET /allocate/%s", id), NULL, 200);
@@ -198,9 +198,8 @@ TEST(reload__ends_the_transfers_of_those_that_lose)
 	for (int i = 0; i < 2; i++) {
 		fds[i] = http_connect();
 		http_send_text(fds[i],
-			       HTTP_REQUEST("PUT /allocate/%s/data",
-					    "%s\r\nContent-Length: 100\r\n", "abc"),
-			       id, with(tokens[i ? OWNER : READER]));
+			       http_request("PUT /allocate/%s/data\n%s\nContent-Length: 100\n\nabc",
+					    id, with(tokens[i ? OWNER : READER])));
 	}
 	AWAIT(http_lend_stats().transfers == 2);
 	use("read=team/*");
@@ -234,7 +233,7 @@ static uint64_t connections(void)
 /* Asks on that connection; returns the status. */
 static int ask_on(int fd, enum role role)
 {
-	return http_ask(fd, HTTP_REQUEST("GET /allocations", "%s\r\n"), with(tokens[role]));
+	return http_ask(fd, http_request("GET /allocations\n%s", with(tokens[role])));
 }
 
 TEST(connections__one_too_many)

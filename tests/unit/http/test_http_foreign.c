@@ -66,8 +66,8 @@ static void same(enum role role, const char *call, const char *body, const char 
 			maas_buf_str(&frame, "abcd");
 			sent = frame;
 		}
-		got = normal(http_call(put(call, ids[i]), body ? sent.data : NULL, sent.len,
-				       with(tokens[role])),
+		got = normal(http_call(http_text("%s\n%s", put(call, ids[i]), with(tokens[role])),
+				       body ? sent.data : NULL, sent.len),
 			     ids[i]);
 		if (!first)
 			first = got;

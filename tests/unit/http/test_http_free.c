@@ -19,7 +19,7 @@ static void fill(const char *id, char byte)
 	const struct http_answer *a;
 
 	memset(bytes, byte, SIZE);
-	a = http_call(http_text("PUT /allocate/%s/data", id), bytes, SIZE, NULL);
+	a = http_call(http_text("PUT /allocate/%s/data", id), bytes, SIZE);
 	assert_int_equal(a->status, 200);
 }
 
@@ -121,8 +121,8 @@ static int start_put(const char *id, const char *first)
 {
 	int fd = http_connect();
 
-	http_send_text(fd, HTTP_REQUEST("PUT /allocate/%s/data", "Content-Length: 9\r\n", "%s"), id,
-		       first);
+	http_send_text(fd,
+		       http_request("PUT /allocate/%s/data\nContent-Length: 9\n\n%s", id, first));
 	AWAIT(transfers());
 	return fd;
 }
@@ -192,10 +192,8 @@ static int stalled_writer(const char *a, const char *b, unsigned int run, unsign
 	maas_buf_str(&json, "]}");
 	http_add_frame(&frame, &json);
 	assert_int_equal(frame.error, 0);
-	http_send_text(
-		fd,
-		HTTP_REQUEST("POST /data/write", "Connection: close\r\nContent-Length: %zu\r\n"),
-		frame.len + count);
+	http_send_text(fd, http_request("POST /data/write\nConnection: close\nContent-Length: %zu",
+					frame.len + count));
 	http_send(fd, frame.data, frame.len);
 	maas_buf_fini(&json);
 	maas_buf_fini(&frame);
@@ -204,9 +202,9 @@ static int stalled_writer(const char *a, const char *b, unsigned int run, unsign
 
 static void expect_start(const char *id, const char *text)
 {
-	const char *get = http_text("GET /allocate/%s/data", id);
+	const char *get = http_text("GET /allocate/%s/data\nRange: bytes=0-8", id);
 
-	assert_string_equal(http_expect(get, NULL, "Range: bytes=0-8", 206, "")->body, text);
+	assert_string_equal(http_expect(get, NULL, 206, "")->body, text);
 }
 
 TEST(vector__one_transfer_for_ranges_in_a_row)
@@ -229,12 +227,13 @@ TEST(vector__one_transfer_for_ranges_in_a_row)
 }
 
 struct probe {
+	const char *request; /* for memory with a name */
 	_Atomic bool stop;
 	unsigned int answers;
 	uint64_t worst_ms;
 };
 
-/* Another client: how long it waits at most for memory with a name. No asserts: another thread. */
+/* Another client: how long it waits at most. No asserts: another thread. */
 static void *ask_for_memory(void *arg)
 {
 	struct probe *probe = arg;
@@ -244,9 +243,7 @@ static void *ask_for_memory(void *arg)
 	while (status && !atomic_load(&probe->stop)) {
 		uint64_t before_ms = maas_clock_ms(), took_ms;
 
-		status = http_ask(fd,
-				  HTTP_REQUEST("POST /allocate", HTTP_JSON "Content-Length: 30\r\n",
-					       "{\"size_bytes\":64,\"owner\":\"me\"}"));
+		status = http_ask(fd, probe->request);
 		took_ms = maas_clock_ms() - before_ms;
 		probe->answers += status == 200;
 		if (took_ms > probe->worst_ms)
@@ -263,7 +260,8 @@ TEST(free__beside_a_crowd)
 {
 	int writers[CROWD];
 	const char *ids[3];
-	struct probe probe = {0};
+	struct probe probe = {.request = http_request("POST /allocate\nContent-Length: 30\n\n"
+						      "{\"size_bytes\":64,\"owner\":\"me\"}")};
 	uint64_t before_ms;
 	pthread_t thread;
 	int alone;

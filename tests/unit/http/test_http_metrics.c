@@ -7,11 +7,8 @@
 
 static const struct http_answer *fetch(void)
 {
-	const struct http_answer *a = http_get("/metrics");
-
-	assert_int_equal(a->status, 200);
-	assert_true(http_has_header(a, "Content-Type: text/plain; version=0.0.4; charset=utf-8"));
-	return a;
+	return http_expect("GET /metrics", NULL, 200,
+			   "\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r");
 }
 
 /* The value of a series, -1 when it is not there. */

@@ -17,7 +17,7 @@ static void start(void)
 /* Sends a GET and returns the status of its answer, 0 when the connection was closed instead. */
 static int get(int fd, const char *path)
 {
-	return http_ask(fd, HTTP_REQUEST("GET %s", ""), path);
+	return http_ask(fd, http_request("GET %s", path));
 }
 
 /* One request on a connection of its own from 127.0.0.`host`; returns the status. */
@@ -75,7 +75,7 @@ TEST(connections__the_reserve)
 	expect(4, "GET /allocations", 503, "");
 	/* A client that announces a body would keep the place. */
 	fd = http_connect_from(4);
-	http_send_text(fd, HTTP_REQUEST("GET /health", "Content-Length: 9\r\n"));
+	http_send_text(fd, http_request("GET /health\nContent-Length: 9"));
 	http_expect_answer(fd, 503, "");
 	/* Of one address two at a time, … */
 	usleep(100000);
@@ -103,7 +103,7 @@ TEST(connections__of_the_dead)
 	static const char *const parts[] = {
 		"GET /hea",
 		"GET /health HTTP/1.1\r\nHo",
-		HTTP_REQUEST("POST /data/write", "Content-Length: 99\r\n", "{"),
+		"POST /data/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{",
 	};
 
 	for (unsigned int i = 0; i < PER_ADDRESS; i++) {
@@ -121,7 +121,7 @@ static int announce(unsigned int host, size_t len, size_t sent)
 {
 	int fd = http_connect_from(host);
 
-	http_send_text(fd, HTTP_REQUEST("POST /free", HTTP_JSON "Content-Length: %zu\r\n"), len);
+	http_send_text(fd, http_request("POST /free\nContent-Length: %zu", len));
 	http_send(fd, http_text("%*s", (int)sent, ""), sent);
 	return fd;
 }
@@ -261,8 +261,7 @@ TEST(early__each_upload_gets_its_status)
 	for (int i = 0; i < UPLOADS; i++) {
 		fds[i] = http_connect_from(2);
 		http_send_text(fds[i],
-			       HTTP_REQUEST("PUT /allocate/0/data", "Content-Length: %d\r\n"),
-			       4 << 20);
+			       http_request("PUT /allocate/0/data\nContent-Length: %d", 4 << 20));
 		/* At once: what comes late is not waited for. */
 		for (int sent = 0; sent < 4 << 20; sent += CHUNK)
 			if (!http_send(fds[i], data, CHUNK))
@@ -278,7 +277,7 @@ TEST(early__in_the_middle_of_a_body)
 	static const char frame[] = "\x02\0\0\0{}";
 	int fd = http_connect_from(2);
 
-	http_send_text(fd, HTTP_REQUEST("POST /data/write", "Content-Length: %d\r\n"), 10 << 20);
+	http_send_text(fd, http_request("POST /data/write\nContent-Length: %d", 10 << 20));
 	http_send(fd, frame, sizeof(frame) - 1);
 	http_expect_answer(fd, 400, "Connection: close*missing_field");
 }
@@ -290,8 +289,8 @@ TEST(early__impossible_lengths)
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++) {
 		int fd = http_connect_from(2);
 
-		http_send_text(fd, HTTP_REQUEST("POST /data/write", "Content-Length: %s\r\n"),
-			       lengths[i]);
+		http_send_text(fd,
+			       http_request("POST /data/write\nContent-Length: %s", lengths[i]));
 		http_expect_answer(fd, 413, "");
 	}
 }

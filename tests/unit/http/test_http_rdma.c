@@ -77,7 +77,7 @@ TEST(health__rdma)
 
 TEST(metrics__rdma)
 {
-	http_expect("GET /metrics", NULL, NULL, 200, "\nmaas_rdma_isolated 1\n");
+	http_expect("GET /metrics", NULL, 200, "\nmaas_rdma_isolated 1\n");
 }
 
 static void expect_not_ready(const char *status, int registered)
