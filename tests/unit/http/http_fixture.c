@@ -42,15 +42,6 @@ static void end_json(void *json)
 	json_decref(json);
 }
 
-static void end_answer(void *answer)
-{
-	struct http_answer *a = answer;
-
-	free(a->body);
-	free(a->headers);
-	free(a);
-}
-
 static char *text_of(const char *fmt, va_list args)
 {
 	char *text = NULL;
@@ -141,61 +132,52 @@ static void *housekeeping(void *arg)
 	return NULL;
 }
 
-void http_fixture_limits(struct maas_http_options *options)
+void http_fill_options(struct maas_http_options *options)
 {
-	if (!options->threads)
-		options->threads = 2;
-	if (!options->socket_mode)
-		options->socket_mode = 0660;
-	if (!options->max_connections)
-		options->max_connections = 4096;
-	if (!options->max_body_bytes)
-		options->max_body_bytes = 1 << 20;
-	if (!options->max_header_bytes)
-		options->max_header_bytes = 16 << 10;
-	if (!options->max_held_bytes)
-		options->max_held_bytes = 256 << 20;
-	if (!options->timeout_s)
-		options->timeout_s = 30;
+	static const char *const local[] = {"127.0.0.1:0"};
+
+	options->slab = server.slab;
+	options->lend = server.lend;
+	options->boot_id = "b007";
+	options->listen = options->listen ?: local;
+	options->num_listen = options->num_listen ?: 1;
+	options->threads = options->threads ?: 2;
+	options->socket_mode = options->socket_mode ?: 0660;
+	options->max_connections = options->max_connections ?: 4096;
+	options->max_body_bytes = options->max_body_bytes ?: 1 << 20;
+	options->max_header_bytes = options->max_header_bytes ?: 16 << 10;
+	options->max_held_bytes = options->max_held_bytes ?: 256 << 20;
+	options->timeout_s = options->timeout_s ?: 30;
 }
 
 void http_start(const struct maas_http_options *options, bool with_keys)
 {
-	static const char *const local[] = {"127.0.0.1:0"};
 	const struct maas_slab_options slab = {
 		.max_bytes = 64 << 20,
 		.class_bytes = classes,
 		.num_classes = MAAS_ARRAY_SIZE(classes),
 		.dir_fd = -1,
 	};
-	struct maas_http_options http = *options;
 	struct maas_lend_options lend = {.max_sessions = 4};
+	struct maas_http_options http = *options;
 	char error[MAAS_HTTP_ERROR] = "";
 
 	http_stop();
-	memset(&server, 0, sizeof(server));
+	server = (struct http_fixture){.has_keys = with_keys};
 	maas_log_set_level(MAAS_LOG_WARN);
 	assert_int_equal(maas_slab_open(&slab, error, &server.slab), 0);
 	lend.slab = server.slab;
 	if (with_keys) {
 		fake_keys_init(&keys, FAKE_KEYS_AT_ONCE);
-		server.has_keys = true;
 		keys.slab = server.slab;
 		lend.keys = &fake_key_ops;
 		lend.keys_ctx = &keys;
 	}
 	assert_int_equal(maas_lend_open(&lend, &server.lend), 0);
-	http.slab = server.slab;
-	http.lend = server.lend;
-	http.boot_id = "b007";
-	http_fixture_limits(&http);
-	if (!http.num_listen) {
-		http.listen = local;
-		http.num_listen = 1;
-	}
+	http_fill_options(&http);
 	if (maas_http_start(&http, error, &server.http))
 		fail_msg("%s", error);
-	assert_int_equal(pthread_create(&server.housekeeping, NULL, housekeeping, NULL), 0);
+	threads_start(&server.housekeeping, 1, housekeeping, NULL, 0);
 	server.curl = curl_easy_init();
 	assert_non_null(server.curl);
 	if (with_keys)
@@ -261,7 +243,8 @@ struct maas_lend_stats http_lend_stats(void)
 static void perform(struct http_answer *a)
 {
 	FILE *body = open_memstream(&a->body, &a->len);
-	FILE *headers = open_memstream(&a->headers, &a->headers_len);
+	size_t headers_len;
+	FILE *headers = open_memstream(&a->headers, &headers_len);
 
 	assert_true(body && headers);
 	curl_easy_setopt(server.curl, CURLOPT_WRITEDATA, body);
@@ -271,11 +254,13 @@ static void perform(struct http_answer *a)
 	curl_easy_getinfo(server.curl, CURLINFO_NUM_CONNECTS, &a->new_connections);
 	fclose(body);
 	fclose(headers);
+	own(a->body, free);
+	own(a->headers, free);
 }
 
 const struct http_answer *http_call(const char *request, const void *body, size_t len)
 {
-	struct http_answer *a = own(calloc(1, sizeof(*a)), end_answer);
+	struct http_answer *a = own(calloc(1, sizeof(*a)), free);
 	char *rest = own(strdup(request), free);
 	char *path = strsep(&rest, "\n"), *method = strsep(&path, " ");
 	const char *url = maas_http_url(server.http, 0);

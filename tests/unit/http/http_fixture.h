@@ -35,11 +35,10 @@ struct http_answer {
 	size_t len;
 	long new_connections;
 	char *headers; /* NUL-terminated */
-	size_t headers_len;
 };
 
-/* Gives each limit that `options` leaves out a value, and two threads. */
-void http_fixture_limits(struct maas_http_options *options);
+/* Gives what `options` leaves out a value, and has them serve what the server lends. */
+void http_fill_options(struct maas_http_options *options);
 /* `options` gives limits and addresses; 127.0.0.1:0 where it has none. A server that runs is
  * stopped first. */
 void http_start(const struct maas_http_options *options, bool with_keys);
@@ -53,6 +52,15 @@ void http_stop(void);
 void http_setup(void);
 void http_setup_keys(void);
 void http_teardown(void);
+
+/* Runs the cases, each with a server of such options. */
+#define HTTP_TEST_MAIN(...)                                                                        \
+	static void http_start_case(void)                                                          \
+	{                                                                                          \
+		HTTP_START(__VA_ARGS__);                                                           \
+	}                                                                                          \
+	TEST_MAIN(http_start_case, http_teardown)
+
 struct maas_lend_stats http_lend_stats(void);
 
 /* ---- requests */
@@ -109,8 +117,8 @@ const char *http_request(const char *fmt, ...) MAAS_PRINTF(1, 2);
 extern char http_said[33 << 20];
 
 int http_connect(void);
-int http_connect_from(unsigned int host); /* 127.0.0.`host` */
-int http_connect_to(const char *url);	  /* one of the server's */
+int http_connect_from(unsigned int host);		 /* 127.0.0.`host` */
+int http_connect_to(unsigned int host, const char *url); /* one of the server's */
 void http_close_all(const int *fds, unsigned int count);
 /* False when the other side has closed. */
 bool http_send(int fd, const void *data, size_t len);
@@ -119,8 +127,6 @@ void http_send_text(int fd, const char *text);
 void http_ask_later(int fd, const char *request, const char *body);
 /* … which has to come now, have this status and these parts; closes. */
 void http_expect_answer(int fd, int status, const char *parts);
-/* Whether http_said begins with an answer of this status. */
-bool http_is_answer(int status);
 /* Reads one answer, as long as its Content-Length says, and returns its status; 0 when the other
  * side has closed, or nothing came for half a minute. */
 int http_recv_answer(int fd);

@@ -9,7 +9,7 @@
 
 char http_said[33 << 20];
 
-static int connect_both(unsigned int host, const char *url)
+int http_connect_to(unsigned int host, const char *url)
 {
 	struct sockaddr_in from = {.sin_family = AF_INET}, to = from;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -23,14 +23,9 @@ static int connect_both(unsigned int host, const char *url)
 	return fd;
 }
 
-int http_connect_to(const char *url)
-{
-	return connect_both(1, url);
-}
-
 int http_connect_from(unsigned int host)
 {
-	return connect_both(host, maas_http_url(server.http, 0));
+	return http_connect_to(host, maas_http_url(server.http, 0));
 }
 
 int http_connect(void)
@@ -84,7 +79,8 @@ size_t http_recv(int fd, int timeout_ms)
 	return len;
 }
 
-bool http_is_answer(int status)
+/* Whether http_said begins with an answer of this status. */
+static bool is_answer(int status)
 {
 	return !strncmp(http_said, "HTTP/1.1 ", 9) && strtol(http_said + 9, NULL, 10) == status;
 }
@@ -95,7 +91,7 @@ static bool is_whole(size_t len)
 	const char *body = strstr(http_said, "\r\n\r\n");
 	const char *length = strstr(http_said, "Content-Length: ");
 
-	if (http_is_answer(100))
+	if (is_answer(100))
 		return body;
 	return body && length && length < body &&
 	       len >= (size_t)(body + 4 - http_said) + strtoul(length + 16, NULL, 10);
@@ -141,7 +137,7 @@ void http_expect_raw(const char *request, int status, const char *parts)
 	http_send_text(fd, request);
 	for (int wait_ms = 10000; recv_some(fd, &len, wait_ms); wait_ms = silence_ms)
 		;
-	if (!http_is_answer(status) || !http_has(http_said, parts))
+	if (!is_answer(status) || !http_has(http_said, parts))
 		fail_msg("%s: not %d %s: %s", request, status, parts, http_said);
 	close(fd);
 }

@@ -14,7 +14,7 @@ static char *const owner = tokens[OWNER], *const scraper = tokens[READER];
 /* `line` stands beside those of the roles; `socket`: NULL for a port. */
 static void start(const char *line, const char *socket)
 {
-	HTTP_START(.listen = &socket, .num_listen = socket != NULL);
+	HTTP_START(.listen = socket ? &socket : NULL);
 	use_anew(http_text("metrics\n%s", line));
 }
 
@@ -115,20 +115,15 @@ TEST(failures__are_many_only_for_those_that_fail)
 static _Atomic unsigned int holds, begins;
 
 /* The linker's names of --wrap. NOLINTBEGIN */
-int __real_maas_http_hold(struct maas_http_conn *conn, uint64_t bytes);
-int __wrap_maas_http_hold(struct maas_http_conn *conn, uint64_t bytes);
+typeof(maas_http_hold) __real_maas_http_hold, __wrap_maas_http_hold;
+typeof(maas_lend_transfer_begin) __real_maas_lend_transfer_begin, __wrap_maas_lend_transfer_begin;
+
 int __wrap_maas_http_hold(struct maas_http_conn *conn, uint64_t bytes)
 {
 	atomic_fetch_add(&holds, 1);
 	return __real_maas_http_hold(conn, bytes);
 }
 
-int __real_maas_lend_transfer_begin(struct maas_lend *lend, const struct maas_lend_caller *caller,
-				    const char *id, enum maas_auth_access access,
-				    struct maas_lend_transfer *transfer);
-int __wrap_maas_lend_transfer_begin(struct maas_lend *lend, const struct maas_lend_caller *caller,
-				    const char *id, enum maas_auth_access access,
-				    struct maas_lend_transfer *transfer);
 int __wrap_maas_lend_transfer_begin(struct maas_lend *lend, const struct maas_lend_caller *caller,
 				    const char *id, enum maas_auth_access access,
 				    struct maas_lend_transfer *transfer)

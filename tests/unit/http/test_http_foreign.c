@@ -35,7 +35,7 @@ static const char *normal(const struct http_answer *a, const char *id)
 	const char *date = strstr(a->headers, "Date: ");
 	const char *at = strstr(a->body, id);
 
-	date = date ? date : a->headers + a->headers_len;
+	date = date ? date : strchr(a->headers, '\0');
 	return http_text("%.*s%s%.*s%s%s", (int)(date - a->headers), a->headers,
 			 date + strcspn(date, "\n"), at ? (int)(at - a->body) : -1, a->body,
 			 at ? "ID" : "", at ? at + strlen(id) : "");

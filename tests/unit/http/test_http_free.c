@@ -14,13 +14,15 @@
 
 static char bytes[SIZE];
 
-static void fill(const char *id, char byte)
+/* A slab full of `byte`. */
+static const char *allocate(char byte)
 {
-	const struct http_answer *a;
+	const char *id = http_allocate(SIZE);
 
 	memset(bytes, byte, SIZE);
-	a = http_call(http_text("PUT /allocate/%s/data", id), bytes, SIZE);
-	assert_int_equal(a->status, 200);
+	assert_int_equal(http_call(http_text("PUT /allocate/%s/data", id), bytes, SIZE)->status,
+			 200);
+	return id;
 }
 
 /*
@@ -76,9 +78,8 @@ TEST(free__cuts_slow_readers)
 {
 	int readers[READERS];
 	uint64_t before_ms;
-	const char *id = http_allocate(SIZE);
+	const char *id = allocate('A');
 
-	fill(id, 'A');
 	for (unsigned int i = 0; i < READERS; i++)
 		readers[i] = slow_reader(id, i % 2);
 
@@ -88,10 +89,8 @@ TEST(free__cuts_slow_readers)
 	AWAIT(!transfers());
 
 	/* The whole pool is lent again and overwritten; only then do the readers go on. */
-	for (int i = 0; i < SLABS; i++) {
-		id = http_allocate(SIZE);
-		fill(id, 'B');
-	}
+	for (int i = 0; i < SLABS; i++)
+		allocate('B');
 	for (unsigned int i = 0; i < READERS; i++)
 		expect_cut_short(readers[i], i % 2);
 }
@@ -102,9 +101,8 @@ TEST(free__many_with_readers)
 	int readers[4];
 
 	for (int i = 0; i < 4; i++) {
-		const char *id = http_allocate(SIZE);
+		const char *id = allocate('A');
 
-		fill(id, 'A');
 		readers[i] = slow_reader(id, true);
 		maas_buf_printf(&body, "%s\"%s\"", i ? "," : "{\"ids\":[", id);
 	}
@@ -167,12 +165,10 @@ TEST(free__writer_that_goes_on_gets_404)
 /* The server stops while a free waits: it ends at once, and so does the reader. */
 TEST(stop__while_a_free_waits)
 {
-	int reader, freer;
-	const char *id = http_allocate(SIZE);
+	const char *id = allocate('A');
+	int reader = slow_reader(id, true);
+	int freer = http_connect();
 
-	fill(id, 'A');
-	reader = slow_reader(id, true);
-	freer = http_connect();
 	http_ask_later(freer, http_text("DELETE /allocate/%s", id), NULL);
 	AWAIT(http_lend_stats().pending_frees);
 	http_stop();
@@ -209,13 +205,10 @@ static void expect_start(const char *id, const char *text)
 
 TEST(vector__one_transfer_for_ranges_in_a_row)
 {
-	int fd;
-	const char *a = http_allocate(SIZE);
-	const char *b = http_allocate(SIZE);
+	const char *a = allocate('.');
+	const char *b = allocate('.');
+	int fd = stalled_writer(a, b, 3, 8);
 
-	fill(a, '.');
-	fill(b, '.');
-	fd = stalled_writer(a, b, 3, 8);
 	AWAIT(transfers() >= 3);
 	usleep(20000);
 	assert_int_equal(transfers(), 3);

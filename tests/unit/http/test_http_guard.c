@@ -5,12 +5,7 @@
 #include "http/parse.h"
 #include "tests/unit/http/http_fixture.h"
 
-static void start(void)
-{
-	static const char *const hosts[] = {"maas.test"};
-
-	HTTP_START(.hosts = hosts, .num_hosts = 1);
-}
+static const char *const hosts[] = {"maas.test"};
 
 /* A request with these header lines, each ended. */
 static void expect(const char *start_line, const char *lines, int status, const char *parts)
@@ -41,11 +36,11 @@ TEST(host__of_this_machine)
 
 TEST(host__of_another)
 {
-	char hosts[] = "evil.example evil.example:3000 localhost.evil.example 127.0.0.1.nip.io "
+	char names[] = "evil.example evil.example:3000 localhost.evil.example 127.0.0.1.nip.io "
 		       "10.0.0.1 0.0.0.0:3000 [::2] [::1 maas.test.evil x@localhost localhost:x "
 		       "127.0.0.1:99999 127.1 [::ffff:10.0.0.1] notlocalhost "; /* and none */
 
-	for (char *rest = hosts, *host; (host = strsep(&rest, " "));)
+	for (char *rest = names, *host; (host = strsep(&rest, " "));)
 		expect_host(host, false);
 }
 
@@ -145,4 +140,4 @@ TEST(authority__parts)
 		assert_int_equal(maas_http_authority_parse(bad[i], strlen(bad[i]), &a), -EINVAL);
 }
 
-TEST_MAIN(start, http_teardown)
+HTTP_TEST_MAIN(.hosts = hosts, .num_hosts = 1)

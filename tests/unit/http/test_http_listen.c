@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The addresses that are served. */
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -10,14 +11,15 @@
 #include "tests/unit/http/http_fixture.h"
 
 static char dir[32];
-static char address[64]; /* of a socket in it */
-static char error[MAAS_HTTP_ERROR];
+static const char *file;    /* of a socket in it … */
+static const char *address; /* … and its address */
 
 static void setup(void)
 {
 	strcpy(dir, "/tmp/maas-http-XXXXXX");
 	assert_non_null(mkdtemp(dir));
-	snprintf(address, sizeof(address), "unix:%s/sock", dir);
+	file = http_text("%s/sock", dir);
+	address = http_text("unix:%s", file);
 }
 
 static void teardown(void)
@@ -29,34 +31,30 @@ static void teardown(void)
 
 static void serve_on(const char *where)
 {
-	HTTP_START(.listen = &where, .num_listen = 1);
+	HTTP_START(.listen = &where);
 	http_json("GET /health", NULL, 200);
 }
 
 /* None comes beside the server, for what it needs is added to the options. */
 static void expect_no_start(struct maas_http_options options, int status, const char *says)
 {
+	char error[MAAS_HTTP_ERROR];
 	struct maas_http *http;
 
-	http_fixture_limits(&options);
-	options.slab = server.slab;
-	options.lend = server.lend;
+	http_fill_options(&options);
 	assert_int_equal(maas_http_start(&options, error, &http), status);
 	http_expect_parts(error, says);
 }
 
-static void expect_no_start_on(const char *where, int status, const char *says)
-{
-	expect_no_start((struct maas_http_options){.listen = &where, .num_listen = 1}, status,
-			says);
-}
+#define EXPECT_NO_START(status, says, ...)                                                         \
+	expect_no_start((struct maas_http_options){__VA_ARGS__}, status, says)
 
-static void make_file(const char *path)
+static void make_file(void)
 {
-	FILE *file = fopen(path, "w");
+	int fd = open(file, O_CREAT | O_EXCL | O_WRONLY, 0600);
 
-	assert_non_null(file);
-	fclose(file);
+	assert_true(fd >= 0);
+	close(fd);
 }
 
 TEST(listen__unix_socket)
@@ -65,49 +63,42 @@ TEST(listen__unix_socket)
 
 	serve_on(address);
 	assert_string_equal(maas_http_url(server.http, 0), address);
-	assert_int_equal(stat(address + 5, &st), 0);
+	assert_int_equal(stat(file, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0660);
-	expect_no_start_on(address, -EADDRINUSE, address);
-	assert_int_equal(stat(address + 5, &st), 0);
+	EXPECT_NO_START(-EADDRINUSE, address, .listen = &address);
+	assert_int_equal(access(file, F_OK), 0);
 	http_stop();
-	assert_int_equal(stat(address + 5, &st), -1);
+	assert_int_equal(access(file, F_OK), -1);
 }
 
+/* Such as a server leaves that was killed. */
 TEST(listen__stale_unix_socket)
 {
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	const char *stale = http_text("unix:%s/stale", dir);
-	const char *file_address = http_text("unix:%s/file", dir);
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", stale + 5);
-	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	close(fd);
+	serve_on(address);
+	assert_int_equal(link(file, stale + 5), 0);
 	serve_on(stale);
-	make_file(file_address + 5);
-	expect_no_start_on(file_address, -EEXIST, "no socket");
-	assert_int_equal(unlink(file_address + 5), 0);
+	make_file();
+	EXPECT_NO_START(-EEXIST, "no socket", .listen = &address);
+	assert_int_equal(unlink(file), 0);
 }
 
 /* Somebody has put another file in its place: that one stays. */
 TEST(listen__leaves_what_is_not_its_own)
 {
-	struct stat st;
-
 	serve_on(address);
-	assert_int_equal(unlink(address + 5), 0);
-	make_file(address + 5);
+	assert_int_equal(unlink(file), 0);
+	make_file();
 	http_stop();
-	assert_int_equal(stat(address + 5, &st), 0);
-	assert_int_equal(unlink(address + 5), 0);
+	assert_int_equal(unlink(file), 0);
 }
 
 static mode_t mode_at_bind;
 static gid_t group_at_bind;
 
 /* The linker's names of --wrap. NOLINTBEGIN */
-int __real_bind(int fd, const struct sockaddr *addr, socklen_t len);
-int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len);
+typeof(bind) __real_bind, __wrap_bind;
 
 /* Looks at a socket file in the moment in which it appears. */
 int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
@@ -126,16 +117,15 @@ int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 
 static void serves_with_mode(mode_t umask_bits, mode_t asked, const gid_t *group)
 {
-	const char *const listen = address;
 	mode_t wanted = asked ? asked : 0660;
 	mode_t before = umask(umask_bits);
 	struct stat st;
 
 	mode_at_bind = 07777;
-	HTTP_START(.listen = &listen, .num_listen = 1, .socket_mode = asked, .socket_group = group);
+	HTTP_START(.listen = &address, .socket_mode = asked, .socket_group = group);
 	assert_int_equal(umask(before), umask_bits);
 	assert_int_equal(mode_at_bind & ~wanted, 0);
-	assert_int_equal(stat(address + 5, &st), 0);
+	assert_int_equal(stat(file, &st), 0);
 	assert_int_equal(st.st_mode & 07777, wanted);
 	if (group) {
 		assert_int_equal(st.st_gid, *group);
@@ -171,18 +161,14 @@ TEST(listen__socket_group)
 TEST(listen__socket_group_of_others)
 {
 	const gid_t group = 54321;
-	const char *listen = address;
 
 	if (geteuid() == 0) {
 		assert_int_equal(chown(dir, 65534, (gid_t)-1), 0);
 		assert_int_equal(seteuid(65534), 0);
 	}
 	serve_on("127.0.0.1:0");
-	expect_no_start((struct maas_http_options){.listen = &listen,
-						   .num_listen = 1,
-						   .socket_group = &group},
-			-EPERM, "group of its own");
-	assert_int_equal(access(address + 5, F_OK), -1);
+	EXPECT_NO_START(-EPERM, "group of its own", .listen = &address, .socket_group = &group);
+	assert_int_equal(access(file, F_OK), -1);
 }
 
 TEST(listen__ipv6)
@@ -199,15 +185,13 @@ TEST(listen__ipv6)
 TEST(listen__several_or_none)
 {
 	const char *addresses[] = {"127.0.0.1:0", "localhost:0", NULL};
-	struct maas_http_options options = {.listen = addresses, .num_listen = 2};
 
-	http_start(&options, false);
+	HTTP_START(.listen = addresses, .num_listen = 2);
 	assert_non_null(maas_http_url(server.http, 1));
 	assert_null(maas_http_url(server.http, 2));
 	http_json("GET /health", NULL, 200);
 	addresses[2] = maas_http_url(server.http, 0) + 7;
-	options.num_listen = 3;
-	expect_no_start(options, -EADDRINUSE, "");
+	EXPECT_NO_START(-EADDRINUSE, "", .listen = addresses, .num_listen = 3);
 }
 
 TEST(listen__bad_addresses)
@@ -218,7 +202,7 @@ TEST(listen__bad_addresses)
 
 	serve_on("127.0.0.1:0");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
-		expect_no_start_on(bad[i], -EINVAL, "[IPV6]:PORT");
+		EXPECT_NO_START(-EINVAL, "[IPV6]:PORT", .listen = &bad[i]);
 }
 
 static _Atomic bool in_between;

@@ -26,7 +26,7 @@ static void start_auth(void)
 /* One request on a connection of its own to that address. */
 static void expect(const char *request, int status, const char *parts)
 {
-	int fd = http_connect_to(maas_http_metrics_url(server.http, 0));
+	int fd = http_connect_to(1, maas_http_metrics_url(server.http, 0));
 
 	http_send_text(fd, http_request("%s", request));
 	http_expect_answer(fd, status, parts);
@@ -106,7 +106,7 @@ TEST(connections__a_full_address_for_metrics)
 	int fds[MAAS_HTTP_METRICS_CONNECTIONS_PER_ADDRESS];
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(fds); i++) {
-		fds[i] = http_connect_to(maas_http_metrics_url(server.http, 0));
+		fds[i] = http_connect_to(1, maas_http_metrics_url(server.http, 0));
 		assert_int_equal(http_ask(fds[i], http_request("GET /ready")), 200);
 		assert_null(strstr(http_said, "Connection: close"));
 	}

@@ -3,11 +3,6 @@
  * it, and of the same size whatever is lent. */
 #include "tests/unit/http/http_roles.h"
 
-static void set_up(void)
-{
-	HTTP_START(.threads = 1);
-}
-
 static json_t *overview(void)
 {
 	return http_json("GET /overview", NULL, 200);
@@ -319,4 +314,4 @@ TEST(figures__are_tables_that_run_and_load_nothing)
 	http_expect("HEAD /figures", NULL, 200, "");
 }
 
-TEST_MAIN(set_up, http_teardown)
+HTTP_TEST_MAIN(.threads = 1)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The answers that are files of the source: each as it stands there, and by the same bytes. */
 #include <sodium.h>
-#include <unistd.h>
 
 #include "tests/unit/http/http_fixture.h"
 
@@ -103,12 +102,9 @@ TEST(page__has_no_style_or_handler_in_a_tag)
 TEST(page__says_that_the_connection_ends)
 {
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pages); i++) {
-		int fd = http_connect();
-
-		http_send_text(fd, http_request("GET %s\nTransfer-Encoding: chunked\n\n0\r\n\r\n",
-						pages[i].path));
-		http_expect_answer(fd, 200,
-				   http_text("\nConnection: close\r*\n%s\r", pages[i].type));
+		http_expect_raw(http_request("GET %s\nTransfer-Encoding: chunked\n\n0\r\n\r\n",
+					     pages[i].path),
+				200, http_text("\nConnection: close\r*\n%s\r", pages[i].type));
 		assert_null(strstr(http_get(pages[i].path)->headers, "Connection: close"));
 	}
 }

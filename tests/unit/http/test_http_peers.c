@@ -8,12 +8,6 @@
 #define CONNECTIONS 16
 #define PER_ADDRESS 8
 
-static void start(void)
-{
-	HTTP_START(.max_connections = CONNECTIONS, .max_connections_per_address = PER_ADDRESS,
-		   .max_body_bytes = 4 << 20, .max_held_bytes = 8 << 20);
-}
-
 /* Sends a GET and returns the status of its answer, 0 when the connection was closed instead. */
 static int get(int fd, const char *path)
 {
@@ -21,20 +15,20 @@ static int get(int fd, const char *path)
 }
 
 /* One request on a connection of its own from 127.0.0.`host`; returns the status. */
-static int ask(unsigned int host, const char *call, const char *body)
+static int ask(unsigned int host, const char *request, const char *body)
 {
 	int fd = http_connect_from(host);
 	int status;
 
-	http_ask_later(fd, call, body);
+	http_ask_later(fd, request, body);
 	status = http_recv_answer(fd);
 	close(fd);
 	return status;
 }
 
-static void expect(unsigned int host, const char *call, int status, const char *parts)
+static void expect(unsigned int host, const char *request, int status, const char *parts)
 {
-	assert_int_equal(ask(host, call, NULL), status);
+	assert_int_equal(ask(host, request, NULL), status);
 	http_expect_parts(http_said, parts);
 }
 
@@ -63,7 +57,6 @@ TEST(connections__the_reserve)
 {
 	int fds[CONNECTIONS], idle[5];
 	int answered = 0;
-	int fd;
 
 	for (unsigned int i = 0; i < CONNECTIONS; i++) {
 		fds[i] = http_connect_from(i < PER_ADDRESS ? 2 : 3);
@@ -74,9 +67,7 @@ TEST(connections__the_reserve)
 	expect(4, "GET /metrics", 200, "");
 	expect(4, "GET /allocations", 503, "");
 	/* A client that announces a body would keep the place. */
-	fd = http_connect_from(4);
-	http_send_text(fd, http_request("GET /health\nContent-Length: 9"));
-	http_expect_answer(fd, 503, "");
+	expect(4, "GET /health\nContent-Length: 9", 503, "");
 	/* Of one address two at a time, … */
 	usleep(100000);
 	for (int i = 0; i < 5; i++)
@@ -186,12 +177,8 @@ static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic unsigned int at_gate;
 
 /* Allocations of "slow" wait at the gate. The linker's names of --wrap. NOLINTBEGIN */
-int __real_maas_lend_allocate(struct maas_lend *lend, const struct maas_lend_alloc_request *request,
-			      struct maas_slab_ref *ret_refs,
-			      struct maas_lend_allocation *ret_first);
-int __wrap_maas_lend_allocate(struct maas_lend *lend, const struct maas_lend_alloc_request *request,
-			      struct maas_slab_ref *ret_refs,
-			      struct maas_lend_allocation *ret_first);
+typeof(maas_lend_allocate) __real_maas_lend_allocate, __wrap_maas_lend_allocate;
+
 int __wrap_maas_lend_allocate(struct maas_lend *lend, const struct maas_lend_alloc_request *request,
 			      struct maas_slab_ref *ret_refs,
 			      struct maas_lend_allocation *ret_first)
@@ -286,13 +273,9 @@ TEST(early__impossible_lengths)
 {
 	static const char *const lengths[] = {"9223372036854775807", "41953040000"};
 
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++) {
-		int fd = http_connect_from(2);
-
-		http_send_text(fd,
-			       http_request("POST /data/write\nContent-Length: %s", lengths[i]));
-		http_expect_answer(fd, 413, "");
-	}
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++)
+		expect(2, http_text("POST /data/write\nContent-Length: %s", lengths[i]), 413, "");
 }
 
-TEST_MAIN(start, http_teardown)
+HTTP_TEST_MAIN(.max_connections = CONNECTIONS, .max_connections_per_address = PER_ADDRESS,
+	       .max_body_bytes = 4 << 20, .max_held_bytes = 8 << 20)

@@ -44,7 +44,7 @@ TEST(session__address_unknown)
 {
 	const char *address = http_text("unix:/tmp/maas-rdma-%d.sock", getpid());
 
-	HTTP_START_KEYS(.rdma = rdma, .listen = &address, .num_listen = 1);
+	HTTP_START_KEYS(.rdma = rdma, .listen = &address);
 	expect_addresses("192.0.2.1");
 }
 
