@@ -7,6 +7,9 @@
 
 #define ID "01234567-89ab-8def-8123-456789abcdef"
 
+/* For 1 byte and a key to it, and this. */
+#define KEYED(more) "{'size_bytes':1,'session':'" ID "'" more "}"
+
 static struct maas_http_fault fault;
 
 /* What was read last. */
@@ -47,19 +50,15 @@ TEST(json_allocate__lifetimes)
 {
 	expect_fields("{'size_bytes':1}", "1 0 delete 0 rw '' '' ''");
 	expect_fields("{'size_bytes':1,'ttl_seconds':5}", "1 0 ttl 5 rw '' '' ''");
-	expect_fields("{'size_bytes':1,'lifetime':'session','session':'" ID "'}",
-		      "1 0 session 0 rw '" ID "' '' ''");
+	expect_fields(KEYED(",'lifetime':'session'"), "1 0 session 0 rw '" ID "' '' ''");
 }
 
 TEST(json_allocate__access)
 {
-	expect_fields("{'size_bytes':1,'session':'" ID "'}", "1 0 delete 0 rw '" ID "' '' ''");
-	expect_fields("{'size_bytes':1,'session':'" ID "','access':'rw'}",
-		      "1 0 delete 0 rw '" ID "' '' ''");
-	expect_fields("{'size_bytes':1,'session':'" ID "','access':'r'}",
-		      "1 0 delete 0 r '" ID "' '' ''");
-	expect_fields("{'size_bytes':1,'session':'" ID "','access':'none'}",
-		      "1 0 delete 0 none '" ID "' '' ''");
+	expect_fields(KEYED(""), "1 0 delete 0 rw '" ID "' '' ''");
+	expect_fields(KEYED(",'access':'rw'"), "1 0 delete 0 rw '" ID "' '' ''");
+	expect_fields(KEYED(",'access':'r'"), "1 0 delete 0 r '" ID "' '' ''");
+	expect_fields(KEYED(",'access':'none'"), "1 0 delete 0 none '" ID "' '' ''");
 }
 
 struct refusal {
@@ -108,9 +107,8 @@ TEST(json_allocate__refuses)
 		{"{'size_bytes':[1]}", "bad_field", "an array"},
 		{"{'size_bytes':1,'count':10001}", "bad_field", "from 1 to 10000"},
 		{"{'size_bytes':1,'session':'" ID "0'}", "bad_field", "\"session\""},
-		{"{'size_bytes':1,'session':'" ID "','access':'w'}", "bad_field",
-		 "\"rw\", \"r\" or \"none\""},
-		{"{'size_bytes':1,'session':'" ID "','access':'nones'}", "bad_field", "\"access\""},
+		{KEYED(",'access':'w'"), "bad_field", "\"rw\", \"r\" or \"none\""},
+		{KEYED(",'access':'nones'"), "bad_field", "\"access\""},
 		{"{'size_bytes':1,'access':'rw'}", "missing_field", "\"session\""},
 		{"{'size_bytes':1,'access':'none'}", "missing_field", "\"session\""},
 		{"{'size_bytes':1,'lifetime':'sessions'}", "bad_field", "\"lifetime\""},
