@@ -288,7 +288,7 @@ static void expect_cheap(const char *before, const char *unit, const char *after
 	while (text.len + strlen(unit) + strlen(after) <= len)
 		maas_buf_str(&text, unit);
 	/* The last comma separates nothing. */
-	text.data[text.len - 1] = ' ';
+	text.len--;
 	maas_buf_printf(&text, "%*s", (int)(len - text.len), after);
 	heap.now = 0;
 	heap.most = 0;
