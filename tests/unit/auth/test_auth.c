@@ -8,16 +8,34 @@
 
 #define A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+/* Of the token mt_x. */
+#define MT_X "sha256:609c5ed8f5f871cb85bfee25264c733f3cdca44d1e374502750f157710b25bfe"
 
 static char error[MAAS_AUTH_ERROR];
 
-static struct maas_auth *parse(const char *text)
-{
-	struct maas_auth *auth = NULL;
+static struct maas_auth *tables[4]; /* of a case, which end with it */
 
-	if (maas_auth_parse(text, strlen(text), error, &auth))
+static struct maas_auth *__attribute__((format(printf, 1, 2))) parse(const char *format, ...)
+{
+	struct maas_auth **auth = tables;
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	while (*auth)
+		auth++;
+	if (maas_auth_parse(text, strlen(text), error, auth))
 		fail_msg("%s", error);
-	return auth;
+	return *auth;
+}
+
+static void end_tables(void)
+{
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(tables); i++)
+		maas_auth_unref(tables[i]);
+	memset(tables, 0, sizeof(tables));
 }
 
 static void assert_refused(const char *text, const char *why)
@@ -30,10 +48,15 @@ static void assert_refused(const char *text, const char *why)
 		fail_msg("'%s' says '%s', not '%s'", text, error, why);
 }
 
-static bool may(const struct maas_auth *auth, const char *name, const char *owner,
-		enum maas_auth_access access)
+/* What a principal may do with the memory of `owner`. */
+static const char *may(const struct maas_auth *auth, const char *name, const char *owner)
 {
-	return maas_auth_may(auth, maas_auth_by_name(auth, name), owner, access);
+	const struct maas_auth_principal *principal = maas_auth_by_name(auth, name);
+	bool read = maas_auth_may(auth, principal, owner, MAAS_AUTH_READ);
+
+	if (maas_auth_may(auth, principal, owner, MAAS_AUTH_OWN))
+		return read ? "own" : "not even read";
+	return read ? "read" : "nothing";
 }
 
 static const struct maas_auth_principal *find(const struct maas_auth *auth, const char *token)
@@ -56,7 +79,6 @@ TEST(empty__whoever_proves_nothing_may_nothing)
 	assert_false(maas_auth_may(auth, anonymous, "x", MAAS_AUTH_READ));
 	assert_null(find(auth, ""));
 	assert_null(maas_auth_by_peer(auth, 0, 0, &proof));
-	maas_auth_unref(auth);
 }
 
 TEST(line__has_its_own_name_once)
@@ -65,14 +87,10 @@ TEST(line__has_its_own_name_once)
 	static const uint32_t counts[] = {2, 2, 3};
 
 	for (int i = 0; i < 3; i++) {
-		char text[128];
-		struct maas_auth *auth;
+		struct maas_auth *auth = parse("a uid=1 read=a owner=%s", words[i]);
 
-		snprintf(text, sizeof(text), "a uid=1 read=a owner=%s", words[i]);
-		auth = parse(text);
 		assert_int_equal(maas_auth_by_name(auth, "a")->num_patterns, counts[i] + 1);
-		assert_true(may(auth, "a", "a", MAAS_AUTH_OWN));
-		maas_auth_unref(auth);
+		assert_string_equal(may(auth, "a", "a"), "own");
 	}
 }
 
@@ -100,7 +118,6 @@ TEST(line__has_proofs_rights_and_quotas)
 	assert_ptr_equal(maas_auth_at(auth, 1), a);
 	assert_null(maas_auth_at(auth, 3));
 	assert_null(maas_auth_by_name(auth, "b"));
-	maas_auth_unref(auth);
 }
 
 TEST(peer__of_another_namespace_is_nobody)
@@ -108,7 +125,6 @@ TEST(peer__of_another_namespace_is_nobody)
 	struct maas_auth *auth = parse("a uid=65534 gid=65534 owner=a");
 
 	assert_null(maas_auth_by_peer(auth, 65534, 65534, &proof));
-	maas_auth_unref(auth);
 }
 
 TEST(cert__is_found_by_its_name_exactly)
@@ -127,12 +143,11 @@ TEST(cert__is_found_by_its_name_exactly)
 	assert_null(maas_auth_by_cert(auth, false, "*.example", &proof));
 	assert_null(maas_auth_by_cert(auth, false, "b.example.", &proof));
 	assert_null(maas_auth_by_cert(auth, false, "", &proof));
-	maas_auth_unref(auth);
 }
 
 TEST(token__is_found_by_the_hash_of_all_of_it)
 {
-	char token[MAAS_AUTH_TOKEN], other[MAAS_AUTH_TOKEN], hash[MAAS_AUTH_HASH], text[256];
+	char token[MAAS_AUTH_TOKEN], other[MAAS_AUTH_TOKEN], hash[MAAS_AUTH_HASH];
 	struct maas_auth_known known = {0};
 	struct maas_auth *auth;
 
@@ -142,42 +157,37 @@ TEST(token__is_found_by_the_hash_of_all_of_it)
 	assert_memory_equal(token, "mt_", 3);
 	assert_int_equal(strlen(token), MAAS_AUTH_TOKEN - 1);
 	maas_auth_token_hash(token, strlen(token), hash);
-	snprintf(text, sizeof(text), "a token=%s owner=a\nb token=sha256:" A " owner=b", hash);
-	auth = parse(text);
+	auth = parse("a token=%s owner=a\nb token=sha256:" A " owner=b", hash);
 	assert_ptr_equal(find(auth, token), maas_auth_at(auth, 0));
 	assert_null(maas_auth_by_token(auth, token, strlen(token) - 1, &known));
 	assert_null(find(auth, other));
-	maas_auth_unref(auth);
 
 	/* As sha256sum says it. */
 	maas_auth_token_hash("mt_x", 4, hash);
-	assert_string_equal(hash,
-			    "sha256:"
-			    "609c5ed8f5f871cb85bfee25264c733f3cdca44d1e374502750f157710b25bfe");
+	assert_string_equal(hash, MT_X);
 }
 
-/* a and b have the tokens. */
-static struct maas_auth *parse_tokens(char tokens[2][MAAS_AUTH_TOKEN])
-{
-	char hashes[2][MAAS_AUTH_HASH], text[256];
+static char tokens[2][MAAS_AUTH_TOKEN]; /* a's and b's */
 
-	for (int i = 0; i < 2; i++)
+static struct maas_auth *parse_tokens(void)
+{
+	char hashes[2][MAAS_AUTH_HASH];
+
+	for (int i = 0; i < 2; i++) {
+		if (!*tokens[i])
+			assert_int_equal(maas_auth_token_make(tokens[i]), 0);
 		maas_auth_token_hash(tokens[i], strlen(tokens[i]), hashes[i]);
-	snprintf(text, sizeof(text), "a token=%s owner=a\nb token=%s owner=b", hashes[0],
-		 hashes[1]);
-	return parse(text);
+	}
+	return parse("a token=%s owner=a\nb token=%s owner=b", hashes[0], hashes[1]);
 }
 
 TEST(known__is_the_last_token_that_was_found)
 {
-	char tokens[2][MAAS_AUTH_TOKEN], wrong[MAAS_AUTH_TOKEN];
+	char wrong[MAAS_AUTH_TOKEN];
 	const size_t len = MAAS_AUTH_TOKEN - 1;
 	struct maas_auth_known known = {0}, before;
-	struct maas_auth *auth;
+	struct maas_auth *auth = parse_tokens();
 
-	assert_int_equal(maas_auth_token_make(tokens[0]), 0);
-	assert_int_equal(maas_auth_token_make(tokens[1]), 0);
-	auth = parse_tokens(tokens);
 	for (int i = 0; i < 4; i++)
 		assert_ptr_equal(maas_auth_by_token(auth, tokens[i / 2], len, &known),
 				 maas_auth_at(auth, (uint32_t)(i / 2)));
@@ -191,53 +201,38 @@ TEST(known__is_the_last_token_that_was_found)
 		assert_null(maas_auth_by_token(auth, tokens[1], i, &known));
 	}
 	assert_memory_equal(&known, &before, sizeof(known));
-	maas_auth_unref(auth);
 }
 
 TEST(known__is_of_one_table)
 {
-	char tokens[2][MAAS_AUTH_TOKEN];
+	const size_t len = MAAS_AUTH_TOKEN - 1;
 	struct maas_auth_known known = {0}, other = {0};
-	struct maas_auth *auth, *next, *empty = parse("");
+	struct maas_auth *auth = parse_tokens(), *next = parse_tokens(), *empty = parse("%s", "");
 
-	assert_int_equal(maas_auth_token_make(tokens[0]), 0);
-	assert_int_equal(maas_auth_token_make(tokens[1]), 0);
-	auth = parse_tokens(tokens);
-	next = parse_tokens(tokens);
-	assert_non_null(maas_auth_by_token(auth, tokens[0], strlen(tokens[0]), &known));
-	assert_non_null(maas_auth_by_token(next, tokens[0], strlen(tokens[0]), &other));
+	assert_non_null(maas_auth_by_token(auth, tokens[0], len, &known));
+	assert_non_null(maas_auth_by_token(next, tokens[0], len, &other));
 	assert_memory_not_equal(known.digest, other.digest, sizeof(known.digest));
-	assert_null(maas_auth_by_token(empty, tokens[0], strlen(tokens[0]), &known));
-	assert_ptr_equal(maas_auth_by_token(next, tokens[0], strlen(tokens[0]), &known),
-			 maas_auth_at(next, 0));
-	maas_auth_unref(auth);
-	maas_auth_unref(next);
-	maas_auth_unref(empty);
+	assert_null(maas_auth_by_token(empty, tokens[0], len, &known));
+	assert_ptr_equal(maas_auth_by_token(next, tokens[0], len, &known), maas_auth_at(next, 0));
 }
 
 TEST(may__by_name_and_by_beginning)
 {
+	static const struct {
+		const char *name, *owner, *wanted;
+	} cases[] = {
+		{"a", "a", "own"},	{"a", "team/", "own"},	   {"a", "team/y/z", "own"},
+		{"a", "x", "own"},	{"a", "team", "nothing"},  {"a", "xy", "nothing"},
+		{"a", "ab", "nothing"}, {"a", "shared", "read"},   {"a", "pub:1", "read"},
+		{"a", "", "nothing"},	{"b", "anything", "read"}, {"b", "b", "read"},
+		{"b", "", "nothing"},	{"c", "", "own"},	   {"c", "team/x", "own"},
+	};
 	struct maas_auth *auth = parse("a uid=1 owner=team/*,x read=shared,pub:*\n"
 				       "b uid=2 read=*\n"
 				       "c uid=3 admin\n");
 
-	assert_true(may(auth, "a", "a", MAAS_AUTH_OWN)); /* its own name */
-	assert_true(may(auth, "a", "team/", MAAS_AUTH_OWN));
-	assert_true(may(auth, "a", "team/y/z", MAAS_AUTH_READ));
-	assert_true(may(auth, "a", "x", MAAS_AUTH_OWN));
-	assert_false(may(auth, "a", "team", MAAS_AUTH_READ));
-	assert_false(may(auth, "a", "xy", MAAS_AUTH_READ));
-	assert_false(may(auth, "a", "ab", MAAS_AUTH_READ));
-	assert_true(may(auth, "a", "shared", MAAS_AUTH_READ));
-	assert_false(may(auth, "a", "shared", MAAS_AUTH_OWN));
-	assert_true(may(auth, "a", "pub:1", MAAS_AUTH_READ));
-	assert_false(may(auth, "a", "", MAAS_AUTH_READ));
-	assert_true(may(auth, "b", "anything", MAAS_AUTH_READ));
-	assert_false(may(auth, "b", "b", MAAS_AUTH_OWN)); /* no owner= */
-	assert_false(may(auth, "b", "", MAAS_AUTH_READ));
-	assert_true(may(auth, "c", "", MAAS_AUTH_OWN));
-	assert_true(may(auth, "c", "team/x", MAAS_AUTH_OWN));
-	maas_auth_unref(auth);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++)
+		assert_string_equal(may(auth, cases[i].name, cases[i].owner), cases[i].wanted);
 }
 
 TEST(payer__is_the_first_line_that_owns_the_name)
@@ -250,7 +245,6 @@ TEST(payer__is_the_first_line_that_owns_the_name)
 	assert_string_equal(maas_auth_payer(auth, "b")->name, "b");
 	assert_null(maas_auth_payer(auth, "r"));
 	assert_null(maas_auth_payer(auth, ""));
-	maas_auth_unref(auth);
 }
 
 #define TOKEN "mt_ol5A6_OooIQdprtadmsJYXHpy3lZR59ox-iBiHgcBG0"
@@ -326,36 +320,28 @@ TEST(request_ids__are_shared)
 
 	for (uint32_t i = 0; i < MAAS_ARRAY_SIZE(shares); i++)
 		assert_int_equal(maas_auth_at(auth, i)->quota[MAAS_AUTH_REQUEST_IDS], shares[i]);
-	maas_auth_unref(auth);
 }
 
 /* The number of a proof asks for it in another table, and is on one line alone. */
 TEST(proof__is_the_same_in_each_table_that_has_it)
 {
-	struct maas_auth *before, *now;
+	struct maas_auth *before = parse("a token=" MT_X " uid=5 gid=5 owner=a\n"
+					 "b token=sha256:" A " owner=b");
+	struct maas_auth *now = parse("b token=sha256:" B " uid=5 owner=b\n"
+				      "a token=sha256:" A " token=" MT_X " gid=5 owner=a");
 	struct maas_auth_known known = {0};
-	char hash[MAAS_AUTH_HASH], text[512];
 	uint64_t uid, gid;
 
-	maas_auth_token_hash("mt_x", 4, hash);
-	snprintf(text, sizeof(text), "a token=%s uid=5 gid=5 owner=a\nb token=sha256:" A " owner=b",
-		 hash);
-	before = parse(text);
 	assert_non_null(maas_auth_by_token(before, "mt_x", 4, &known));
 	assert_non_null(maas_auth_by_peer(before, 5, 9, &uid));
 	assert_non_null(maas_auth_by_peer(before, 9, 5, &gid));
 	assert_true(known.proof && uid && gid && uid != gid);
 	assert_true(maas_auth_has_proof(before, maas_auth_at(before, 0), known.proof));
 	assert_false(maas_auth_has_proof(before, maas_auth_at(before, 1), known.proof));
-	snprintf(text, sizeof(text),
-		 "b token=sha256:" B " uid=5 owner=b\na token=sha256:" A " token=%s gid=5 owner=a",
-		 hash);
-	now = parse(text);
 	assert_true(maas_auth_has_proof(now, maas_auth_at(now, 1), known.proof));
 	assert_true(maas_auth_has_proof(now, maas_auth_at(now, 1), gid));
 	assert_false(maas_auth_has_proof(now, maas_auth_at(now, 1), uid));
 	assert_true(maas_auth_has_proof(now, maas_auth_at(now, 1), 0));
-	maas_auth_unref(now);
 	now = parse("a uid=6 cert=Prom.example cert=x:prom.example owner=a");
 	assert_non_null(maas_auth_by_cert(now, false, "prom.EXAMPLE", &uid));
 	assert_non_null(maas_auth_by_cert(now, true, "x:prom.example", &gid));
@@ -363,8 +349,6 @@ TEST(proof__is_the_same_in_each_table_that_has_it)
 	assert_true(maas_auth_has_proof(now, maas_auth_at(now, 0), gid));
 	assert_false(maas_auth_has_proof(before, maas_auth_at(before, 0), uid));
 	assert_false(maas_auth_has_proof(now, maas_auth_at(now, 0), known.proof));
-	maas_auth_unref(now);
-	maas_auth_unref(before);
 }
 
 TEST(refused__a_nul)
@@ -384,6 +368,7 @@ TEST(many__lines)
 	for (int i = 0; i < LINES; i++)
 		maas_buf_printf(&text, "p%d uid=%d owner=team%d/*\n", i, i + 100000, i);
 	assert_int_equal(maas_auth_parse(text.data, text.len, error, &auth), 0);
+	tables[0] = auth;
 	for (int i = 0; i < LINES; i += 997) {
 		const struct maas_auth_principal *principal =
 			maas_auth_by_peer(auth, (uid_t)(i + 100000), 0, &proof);
@@ -396,7 +381,6 @@ TEST(many__lines)
 		assert_false(maas_auth_may(auth, maas_auth_at(auth, (uint32_t)(i + 1)), owner,
 					   MAAS_AUTH_READ));
 	}
-	maas_auth_unref(auth);
 	maas_buf_fini(&text);
 }
 
@@ -407,7 +391,6 @@ TEST(reference__keeps_a_table)
 	assert_ptr_equal(maas_auth_ref(auth), auth);
 	maas_auth_unref(auth);
 	assert_string_equal(maas_auth_at(auth, 0)->name, "a");
-	maas_auth_unref(auth);
 	maas_auth_unref(NULL);
 }
 
@@ -415,12 +398,16 @@ TEST(reference__keeps_a_table)
 
 static void load(const char *path, int want, const char *why)
 {
-	struct maas_auth *auth = NULL;
-
-	assert_int_equal(maas_auth_load(path, error, &auth), want);
+	assert_int_equal(maas_auth_load(path, error, &tables[0]), want);
+	end_tables();
 	if (want && !strstr(error, why))
 		fail_msg("'%s', not '%s'", error, why);
-	maas_auth_unref(auth);
+}
+
+static void load_as(mode_t mode, const char *path, int want, const char *why)
+{
+	assert_int_equal(chmod(path, mode), 0);
+	load(path, want, why);
 }
 
 TEST(file__is_a_small_one_that_others_neither_read_nor_write)
@@ -431,20 +418,15 @@ TEST(file__is_a_small_one_that_others_neither_read_nor_write)
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, "a uid=1 owner=a\n", 16), 16);
 	load(path, 0, "");
-	assert_int_equal(fchmod(fd, 0640), 0);
-	load(path, 0, "");
-	assert_int_equal(fchmod(fd, 0440), 0);
-	load(path, 0, "");
-	assert_int_equal(fchmod(fd, 0644), 0);
-	load(path, -EPERM, "may be read by others (mode 644): chmod 0640 it");
-	assert_int_equal(fchmod(fd, 0660), 0);
-	load(path, -EPERM, "may be written by others");
+	load_as(0640, path, 0, "");
+	load_as(0440, path, 0, "");
+	load_as(0644, path, -EPERM, "may be read by others (mode 644): chmod 0640 it");
+	load_as(0660, path, -EPERM, "may be written by others");
+	assert_int_equal(fchmod(fd, 0600), 0);
 	if (!geteuid()) {
-		assert_int_equal(fchmod(fd, 0600), 0);
 		assert_int_equal(fchown(fd, 12345, 0), 0);
 		load(path, -EPERM, "belongs to the user 12345");
 	}
-	assert_int_equal(fchmod(fd, 0600), 0);
 	assert_int_equal(fchown(fd, getuid(), getgid()), 0);
 	assert_int_equal(ftruncate(fd, MAAS_AUTH_MAX_FILE + 1), 0);
 	load(path, -EFBIG, "too large");
@@ -455,4 +437,4 @@ TEST(file__is_a_small_one_that_others_neither_read_nor_write)
 	load("/tmp", -EINVAL, "is not a regular file");
 }
 
-TEST_MAIN(NULL, NULL)
+TEST_MAIN(NULL, end_tables)
