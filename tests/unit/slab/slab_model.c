@@ -158,63 +158,56 @@ static void expect_contents(const struct model_item *item)
 	assert_true(pattern_holds(item->info.bytes, item->info.slab_bytes, item->pattern));
 }
 
+/* The pool does exactly what may be done to a slab in its state. */
+static bool agrees(int r, bool may)
+{
+	assert_int_equal(r, may ? 0 : -ENOENT);
+	return may;
+}
+
 void model_free(struct model *model, struct model_item *item)
 {
-	int r;
-
 	expect_contents(item);
-	r = maas_slab_free(model->slab, item->info.ref);
-	assert_int_equal(r, item->state == MODEL_LIVE ? 0 : -ENOENT);
-	if (!r)
+	if (agrees(maas_slab_free(model->slab, item->info.ref), item->state == MODEL_LIVE))
 		drop(model, item);
 }
 
 void model_revoke(struct model *model, struct model_item *item)
 {
-	int r = maas_slab_revoke(model->slab, item->info.ref);
-
-	assert_int_equal(r, item->state == MODEL_LIVE ? 0 : -ENOENT);
-	if (!r)
+	if (agrees(maas_slab_revoke(model->slab, item->info.ref), item->state == MODEL_LIVE))
 		item->state = MODEL_REVOKING;
 }
 
 void model_release(struct model *model, struct model_item *item)
 {
 	bool is_held = item->state == MODEL_REVOKING || item->state == MODEL_QUARANTINED;
-	int r;
 
 	expect_contents(item);
-	r = maas_slab_release(model->slab, item->info.ref);
-	assert_int_equal(r, is_held ? 0 : -ENOENT);
-	if (!r)
+	if (agrees(maas_slab_release(model->slab, item->info.ref), is_held))
 		drop(model, item);
 }
 
 void model_quarantine(struct model *model, struct model_item *item)
 {
-	int r = maas_slab_quarantine(model->slab, item->info.ref);
+	bool may = item->state == MODEL_REVOKING;
 
-	assert_int_equal(r, item->state == MODEL_REVOKING ? 0 : -ENOENT);
-	if (!r)
+	if (agrees(maas_slab_quarantine(model->slab, item->info.ref), may))
 		item->state = MODEL_QUARANTINED;
 }
 
 void model_get(struct model *model, struct model_item *item)
 {
 	struct maas_slab_info info;
-	int r = maas_slab_get(model->slab, item->info.ref, &info);
 
-	assert_int_equal(r, item->state == MODEL_LIVE ? 0 : -ENOENT);
-	if (!r)
+	if (agrees(maas_slab_get(model->slab, item->info.ref, &info), item->state == MODEL_LIVE))
 		expect_info(item, &info);
 }
 
 void model_set_ttl(struct model *model, struct model_item *item, uint32_t ttl_s)
 {
-	int r = maas_slab_set_ttl(model->slab, item->info.ref, ttl_s);
+	bool may = item->state == MODEL_LIVE;
 
-	assert_int_equal(r, item->state == MODEL_LIVE ? 0 : -ENOENT);
-	if (!r)
+	if (agrees(maas_slab_set_ttl(model->slab, item->info.ref, ttl_s), may))
 		item->info.label.ttl_s = ttl_s;
 }
 

@@ -26,21 +26,25 @@ enum op {
 
 struct steps {
 	struct maas_slab *slab;
-	uint64_t before;
+	uint64_t before; /* at the last note */
 	uint64_t most[NUM_OPS];
 };
 
-static void begin(struct steps *steps)
+/* The steps since the last note are those of `op`: nothing else may have been done. */
+static void note(struct steps *steps, enum op op)
 {
-	steps->before = maas_slab_steps(steps->slab);
+	uint64_t now = maas_slab_steps(steps->slab);
+
+	if (now - steps->before > steps->most[op])
+		steps->most[op] = now - steps->before;
+	steps->before = now;
 }
 
-static void end(struct steps *steps, enum op op)
+/* A call that was to return `wanted`, and did nothing but `op`. */
+static void expect(struct steps *steps, enum op op, int r, int wanted)
 {
-	uint64_t took = maas_slab_steps(steps->slab) - steps->before;
-
-	if (took > steps->most[op])
-		steps->most[op] = took;
+	assert_int_equal(r, wanted);
+	note(steps, op);
 }
 
 static void replace(struct steps *steps, struct maas_slab_ref *ref, bool by_revoke)
@@ -48,34 +52,17 @@ static void replace(struct steps *steps, struct maas_slab_ref *ref, bool by_revo
 	struct maas_slab *slab = steps->slab;
 	struct maas_slab_info info;
 
-	begin(steps);
-	assert_int_equal(maas_slab_get(slab, *ref, &info), 0);
-	end(steps, OP_GET);
-	begin(steps);
-	assert_int_equal(maas_slab_set_ttl(slab, *ref, 5), 0);
-	end(steps, OP_SET_TTL);
-
-	begin(steps);
+	expect(steps, OP_GET, maas_slab_get(slab, *ref, &info), 0);
+	expect(steps, OP_SET_TTL, maas_slab_set_ttl(slab, *ref, 5), 0);
 	if (!by_revoke) {
-		assert_int_equal(maas_slab_free(slab, *ref), 0);
-		end(steps, OP_FREE);
+		expect(steps, OP_FREE, maas_slab_free(slab, *ref), 0);
 	} else {
-		assert_int_equal(maas_slab_revoke(slab, *ref), 0);
-		end(steps, OP_REVOKE);
-		begin(steps);
-		assert_int_equal(maas_slab_quarantine(slab, *ref), 0);
-		end(steps, OP_QUARANTINE);
-		begin(steps);
-		assert_int_equal(maas_slab_release(slab, *ref), 0);
-		end(steps, OP_RELEASE);
+		expect(steps, OP_REVOKE, maas_slab_revoke(slab, *ref), 0);
+		expect(steps, OP_QUARANTINE, maas_slab_quarantine(slab, *ref), 0);
+		expect(steps, OP_RELEASE, maas_slab_release(slab, *ref), 0);
 	}
-	begin(steps);
-	assert_int_equal(maas_slab_free(slab, *ref), -ENOENT);
-	end(steps, OP_STALE);
-
-	begin(steps);
-	assert_int_equal(maas_slab_alloc(slab, info.size_bytes, &no_label, ref), 0);
-	end(steps, OP_ALLOC);
+	expect(steps, OP_STALE, maas_slab_free(slab, *ref), -ENOENT);
+	expect(steps, OP_ALLOC, maas_slab_alloc(slab, info.size_bytes, &no_label, ref), 0);
 }
 
 /* Runs every operation ROUNDS times beside `live` slabs; keeps the most steps of each. */
@@ -88,30 +75,25 @@ static void measure(struct steps *steps, uint64_t max_bytes, uint64_t live)
 	assert_non_null(refs);
 	*steps = (struct steps){.slab = POOL(max_bytes, 4096, 64, 128, 4096)};
 	for (uint64_t i = 0; i < live; i++) {
-		begin(steps);
 		refs[i] = pool_alloc(steps->slab, 64);
-		end(steps, OP_ALLOC);
+		note(steps, OP_ALLOC);
 	}
 	for (uint64_t i = 0; i < ROUNDS; i++) {
 		replace(steps, &refs[test_random_below(&random, live)], i % 2);
-		begin(steps);
 		if (maas_slab_next(steps->slab, &cursor, WALK_BUDGET, &info) == -ENOENT)
 			cursor = test_random_below(&random, live);
-		end(steps, OP_NEXT);
-		begin(steps);
+		note(steps, OP_NEXT);
 		maas_slab_reclaim(steps->slab, now_ms++, 64);
-		end(steps, OP_RECLAIM);
+		note(steps, OP_RECLAIM);
 	}
 	/* All of them away: extents come back, one slab of housekeeping at a time. */
 	for (uint64_t i = 0; i < live; i++) {
-		begin(steps);
 		pool_free(steps->slab, refs[i]);
-		end(steps, OP_FREE);
+		note(steps, OP_FREE);
 	}
 	while (pool_waiting(steps->slab)) {
-		begin(steps);
 		maas_slab_reclaim(steps->slab, now_ms++, 64);
-		end(steps, OP_RECLAIM);
+		note(steps, OP_RECLAIM);
 	}
 	assert_int_equal(pool_stats(steps->slab).extents_used, 0);
 	maas_slab_check(steps->slab);
@@ -147,16 +129,14 @@ TEST(steps__constant_in_a_full_pool)
 	struct maas_slab_ref *refs = calloc(live, sizeof(*refs));
 
 	assert_non_null(refs);
-	for (uint64_t i = 0; i < live; i++)
+	for (uint64_t i = 0; i < live; i++) {
 		refs[i] = pool_alloc(steps.slab, 64);
+		note(&steps, OP_ALLOC);
+	}
 	for (uint64_t i = 0; i < ROUNDS; i++) {
 		replace(&steps, &refs[test_random_below(&random, live)], i % 2);
-		begin(&steps);
-		assert_int_equal(pool_try_alloc(steps.slab, 64), -ENOSPC);
-		end(&steps, OP_ALLOC);
-		begin(&steps);
-		assert_int_equal(pool_try_alloc(steps.slab, 128), -ENOSPC);
-		end(&steps, OP_ALLOC);
+		expect(&steps, OP_ALLOC, pool_try_alloc(steps.slab, 64), -ENOSPC);
+		expect(&steps, OP_ALLOC, pool_try_alloc(steps.slab, 128), -ENOSPC);
 	}
 	for (int op = 0; op < NUM_OPS; op++)
 		assert_in_range(steps.most[op], 0, MAX_STEPS);
