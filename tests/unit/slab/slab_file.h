@@ -22,14 +22,10 @@ static const uint64_t classes[] = {64, 1024, 65536};
 
 static inline struct maas_slab_options file_options(void)
 {
-	return (struct maas_slab_options){
-		.max_bytes = POOL_BYTES,
-		.class_bytes = classes,
-		.num_classes = 3,
-		.extent_bytes = EXTENT_BYTES,
-		.dir_fd = -1,
-		.file = path,
-	};
+	struct maas_slab_options options = pool_options(POOL_BYTES, EXTENT_BYTES, classes, 3);
+
+	options.file = path;
+	return options;
 }
 
 static inline struct maas_slab *open_pool(void)

@@ -35,16 +35,25 @@ static inline struct maas_slab *pool_open_as(const struct maas_slab_options *opt
 /* A pool over a memfd with `...` as its slab classes. */
 #define POOL(max, extent, ...) pool_open(max, extent, CLASSES(__VA_ARGS__))
 
-static inline struct maas_slab *pool_open(uint64_t max_bytes, uint64_t extent_bytes,
-					  const uint64_t *class_bytes, size_t num_classes)
+static inline struct maas_slab_options pool_options(uint64_t max_bytes, uint64_t extent_bytes,
+						    const uint64_t *class_bytes, size_t num_classes)
 {
-	return pool_open_as(&(const struct maas_slab_options){
+	return (struct maas_slab_options){
 		.max_bytes = max_bytes,
 		.class_bytes = class_bytes,
 		.num_classes = (unsigned int)num_classes,
 		.extent_bytes = extent_bytes,
 		.dir_fd = -1,
-	});
+	};
+}
+
+static inline struct maas_slab *pool_open(uint64_t max_bytes, uint64_t extent_bytes,
+					  const uint64_t *class_bytes, size_t num_classes)
+{
+	const struct maas_slab_options options =
+		pool_options(max_bytes, extent_bytes, class_bytes, num_classes);
+
+	return pool_open_as(&options);
 }
 
 static inline void pool_forget(const struct maas_slab *slab)
@@ -168,6 +177,15 @@ static inline void pool_settle(struct maas_slab *slab)
 static inline bool bytes_are_zero(const uint8_t *bytes, uint64_t len)
 {
 	return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
+}
+
+/* A new slab, which is zero as every new one is. */
+static inline struct maas_slab_info pool_take(struct maas_slab *slab, uint64_t size_bytes)
+{
+	struct maas_slab_info info = pool_get(slab, pool_alloc(slab, size_bytes));
+
+	assert_true(bytes_are_zero(info.bytes, info.slab_bytes));
+	return info;
 }
 
 /* Slabs are whole multiples of 64 bytes: 8 at a time. */

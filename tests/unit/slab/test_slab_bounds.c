@@ -25,10 +25,9 @@ static void expect_size(struct maas_slab *slab, const uint64_t *class_bytes, siz
 		assert_int_equal(pool_try_alloc(slab, size), size ? -EFBIG : -EINVAL);
 		return;
 	}
-	info = pool_get(slab, pool_alloc(slab, size));
+	info = pool_take(slab, size);
 	assert_int_equal(info.size_bytes, size);
 	assert_int_equal(info.slab_bytes, expected);
-	assert_true(bytes_are_zero(info.bytes, info.slab_bytes));
 	memset(info.bytes, 0xff, info.slab_bytes);
 	pool_free(slab, info.ref);
 }
@@ -116,14 +115,11 @@ TEST(open__extent_defaults_to_largest_class_in_pages)
 
 TEST(open__prealloc_backs_every_extent)
 {
-	const uint64_t class_bytes[] = {1024, 65536};
-	const struct maas_slab_options options = {.max_bytes = 4 * MIB,
-						  .class_bytes = class_bytes,
-						  .num_classes = 2,
-						  .dir_fd = -1,
-						  .prealloc = true};
-	struct maas_slab *slab = pool_open_as(&options);
+	struct maas_slab_options options = pool_options(4 * MIB, 0, CLASSES(1024, 65536));
+	struct maas_slab *slab;
 
+	options.prealloc = true;
+	slab = pool_open_as(&options);
 	assert_int_equal(pool_stats(slab).backed_bytes, 4 * MIB);
 	assert_int_equal(pool_stats(slab).extents_used, 0);
 }
@@ -146,51 +142,42 @@ TEST(close__of_none)
 	maas_slab_discard(NULL);
 }
 
-struct refusal {
-	const char *option; /* that the sentence must name */
-	uint64_t max_bytes;
-	uint64_t extent_bytes;
-	unsigned int num_classes;
-	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES + 1];
-};
-
 TEST(open__refuses_and_names_the_option)
 {
-	static const struct refusal cases[] = {
-		{"slab-sizes", MIB, 0, 0, {0}},
-		{"slab-sizes", MIB, 0, 1, {0}},
-		{"slab-sizes", MIB, 0, 1, {63}},
-		{"slab-sizes", MIB, 0, 1, {65}},
-		{"slab-sizes", MIB, 0, 2, {1024, 100}},
-		{"slab-sizes", MIB, 0, 3, {1024, 2048, 1024}},
-		{"slab-sizes", MIB, 0, 1, {UINT64_MAX - 63}},
-		{"slab-sizes", 8ull << 30, 0, 1, {MAAS_SLAB_MAX_CLASS + 64}},
-		{"slab-sizes",
-		 MIB,
-		 4096,
-		 MAAS_SLAB_MAX_CLASSES + 1,
-		 {64,	128,  192,  256,  320,	384,  448,  512,  576,	640,  704,
-		  768,	832,  896,  960,  1024, 1088, 1152, 1216, 1280, 1344, 1408,
-		  1472, 1536, 1600, 1664, 1728, 1792, 1856, 1920, 1984, 2048, 2112}},
-		{"extent-size", MIB, 4096, 2, {1024, 8192}},
-		{"extent-size", MIB, 4096 + 64, 1, {1024}},
-		{"extent-size", 8ull << 30, (1ull << 30) + 4096, 1, {1024}},
-		{"extent-size", MIB, UINT64_MAX, 1, {1024}},
-		{"max-pool-size", 0, 0, 1, {1024}},
-		{"max-pool-size", 4095, 0, 1, {1024}},
-		{"max-pool-size", MIB - 1, MIB, 1, {1024}},
-		{"max-pool-size", UINT64_MAX, 0, 1, {1024}},
-		{"max-pool-size", 1ull << 40, 0, 1, {64}}, /* 2^34 slots, an index has 32 bits */
+	uint64_t many[MAAS_SLAB_MAX_CLASSES + 1];
+	const struct {
+		const char *option; /* that the sentence must name */
+		uint64_t max_bytes, extent_bytes;
+		const uint64_t *class_bytes;
+		size_t num_classes;
+	} cases[] = {
+		{"slab-sizes", MIB, 0, NULL, 0},
+		{"slab-sizes", MIB, 0, CLASSES(0)},
+		{"slab-sizes", MIB, 0, CLASSES(63)},
+		{"slab-sizes", MIB, 0, CLASSES(65)},
+		{"slab-sizes", MIB, 0, CLASSES(1024, 100)},
+		{"slab-sizes", MIB, 0, CLASSES(1024, 2048, 1024)},
+		{"slab-sizes", MIB, 0, CLASSES(UINT64_MAX - 63)},
+		{"slab-sizes", 8ull << 30, 0, CLASSES(MAAS_SLAB_MAX_CLASS + 64)},
+		{"slab-sizes", MIB, 4096, many, MAAS_ARRAY_SIZE(many)},
+		{"extent-size", MIB, 4096, CLASSES(1024, 8192)},
+		{"extent-size", MIB, 4096 + 64, CLASSES(1024)},
+		{"extent-size", 8ull << 30, (1ull << 30) + 4096, CLASSES(1024)},
+		{"extent-size", MIB, UINT64_MAX, CLASSES(1024)},
+		{"max-pool-size", 0, 0, CLASSES(1024)},
+		{"max-pool-size", 4095, 0, CLASSES(1024)},
+		{"max-pool-size", MIB - 1, MIB, CLASSES(1024)},
+		{"max-pool-size", UINT64_MAX, 0, CLASSES(1024)},
+		/* 2^34 slots, and an index has 32 bits */
+		{"max-pool-size", 1ull << 40, 0, CLASSES(64)},
 	};
 
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(many); i++)
+		many[i] = MAAS_SLAB_MIN_CLASS * (i + 1);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
-		const struct maas_slab_options options = {
-			.max_bytes = cases[i].max_bytes,
-			.class_bytes = cases[i].class_bytes,
-			.num_classes = cases[i].num_classes,
-			.extent_bytes = cases[i].extent_bytes,
-			.dir_fd = -1,
-		};
+		const struct maas_slab_options options =
+			pool_options(cases[i].max_bytes, cases[i].extent_bytes,
+				     cases[i].class_bytes, cases[i].num_classes);
 		struct maas_slab *slab = NULL;
 
 		expect_refused_as(&options, -EINVAL, cases[i].option);
@@ -200,10 +187,9 @@ TEST(open__refuses_and_names_the_option)
 
 TEST(open__refuses_a_directory_that_is_none)
 {
-	const uint64_t class_bytes[] = {1024};
-	const struct maas_slab_options options = {
-		.max_bytes = MIB, .class_bytes = class_bytes, .num_classes = 1, .dir_fd = 1000000};
+	struct maas_slab_options options = pool_options(MIB, 0, CLASSES(1024));
 
+	options.dir_fd = 1000000;
 	expect_refused_as(&options, -EBADF, "--memory-file");
 }
 

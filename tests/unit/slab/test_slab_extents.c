@@ -124,11 +124,9 @@ static void fill_and_free(struct maas_slab *slab, uint64_t size_bytes, struct ma
 	uint64_t room = stats.extents_total * (stats.extent_bytes / size_bytes);
 
 	for (uint64_t i = 0; i < room; i++) {
-		struct maas_slab_info info;
+		struct maas_slab_info info = pool_take(slab, size_bytes);
 
-		refs[i] = pool_alloc(slab, size_bytes);
-		info = pool_get(slab, refs[i]);
-		assert_true(bytes_are_zero(info.bytes, info.slab_bytes));
+		refs[i] = info.ref;
 		memset(info.bytes, 0x5a, info.slab_bytes);
 	}
 	assert_int_equal(pool_try_alloc(slab, size_bytes), -ENOSPC);

@@ -88,11 +88,10 @@ TEST(file__keeps_what_a_killed_process_lent)
 	assert_int_equal(pool_stats(slab).live_slabs, SLABS);
 	assert_int_equal(pool_stats(slab).quarantined_bytes, 0);
 	/* A slab that is handed out now is zero and has a new id. */
-	for (struct maas_slab_ref ref; pool_stats(slab).live_slabs < SLABS + 100;) {
-		ref = pool_alloc(slab, 1024);
-		assert_true(bytes_are_zero(pool_get(slab, ref).bytes, 1024));
-		assert_false(ref.slot == legacy.freed.slot &&
-			     ref.generation == legacy.freed.generation);
+	while (pool_stats(slab).live_slabs < SLABS + 100) {
+		struct maas_slab_ref ref = pool_take(slab, 1024).ref;
+
+		assert_memory_not_equal(&ref, &legacy.freed, sizeof(ref));
 	}
 	for (unsigned int i = 0; i < SLABS; i++)
 		pool_free(slab, legacy.live[i]);
@@ -178,12 +177,11 @@ static void play(struct maas_slab *slab, struct entry *entries, uint64_t *random
 			assert_true(pattern_holds(pool_get(slab, e->ref).bytes, 64, e->seed));
 			pool_free(slab, e->ref);
 		} else {
-			struct maas_slab_info info;
+			uint64_t size = 1 + test_random_below(random, 3000);
+			struct maas_slab_info info = pool_take(slab, size);
 
-			e->ref = pool_alloc(slab, 1 + test_random_below(random, 3000));
+			e->ref = info.ref;
 			e->seed = test_random(random);
-			info = pool_get(slab, e->ref);
-			assert_true(bytes_are_zero(info.bytes, info.slab_bytes));
 			pattern_write(info.bytes, 64, e->seed);
 		}
 		e->live = !e->live;

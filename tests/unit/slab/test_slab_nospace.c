@@ -68,12 +68,10 @@ static bool make_tmpfs(void)
 
 static struct maas_slab *open_in_tmpfs(uint64_t max_bytes)
 {
-	const uint64_t class_bytes[] = {KIB, 16 * KIB, EXTENT};
-	const struct maas_slab_options options = {.max_bytes = max_bytes,
-						  .class_bytes = class_bytes,
-						  .num_classes = 3,
-						  .dir_fd = dir_fd};
+	struct maas_slab_options options =
+		pool_options(max_bytes, 0, CLASSES(KIB, 16 * KIB, EXTENT));
 
+	options.dir_fd = dir_fd;
 	return pool_open_as(&options);
 }
 
@@ -188,14 +186,10 @@ TEST(alloc_many__full_file_system_takes_none)
 
 TEST(open__prealloc_without_space_is_enospc)
 {
-	const uint64_t class_bytes[] = {KIB};
-	struct maas_slab_options options = {.max_bytes = 2 * FS_BYTES,
-					    .class_bytes = class_bytes,
-					    .num_classes = 1,
-					    .extent_bytes = EXTENT,
-					    .dir_fd = dir_fd,
-					    .prealloc = true};
+	struct maas_slab_options options = pool_options(2 * FS_BYTES, EXTENT, CLASSES(KIB));
 
+	options.dir_fd = dir_fd;
+	options.prealloc = true;
 	expect_refused_as(&options, -ENOSPC, "prealloc");
 	/* The failed one gave its space back. */
 	options.max_bytes = FS_BYTES / 2;
@@ -207,14 +201,12 @@ TEST(open__prealloc_without_space_is_enospc)
 static struct maas_slab_options options_in_tmpfs(uint64_t max_bytes)
 {
 	static const uint64_t class_bytes[] = {4096, EXTENT};
+	struct maas_slab_options options = pool_options(max_bytes, 0, class_bytes, 2);
 
 	snprintf(path, sizeof(path), "%s/file", dir);
 	snprintf(table, sizeof(table), "%s.slots", path);
-	return (struct maas_slab_options){.max_bytes = max_bytes,
-					  .class_bytes = class_bytes,
-					  .num_classes = 2,
-					  .dir_fd = -1,
-					  .file = path};
+	options.file = path;
+	return options;
 }
 
 static struct maas_slab_room room_of(const struct maas_slab_options *options)
