@@ -7,57 +7,56 @@
 
 static char error[MAASD_OPTIONS_ERROR];
 
-/* A check that only looks at what is asked for; a pool that fits everywhere unless told otherwise.
- */
-static struct maasd_options asked_for(uint64_t pool_bytes)
+#define SMALL	 (UINT64_C(1) << 20) /* fits everywhere … */
+#define LARGE	 (UINT64_C(1) << 43) /* … and nowhere */
+#define NEW_FILE "/dev/shm/maas-test-of-no-file"
+
+/* A check that only looks at what is asked for. */
+static struct maasd_options asked_for(uint64_t pool_bytes, bool prealloc, const char *file)
 {
 	return (struct maasd_options){
 		.max_pool_bytes = pool_bytes,
 		.class_bytes = {4096},
 		.num_classes = 1,
+		.prealloc = prealloc,
+		.memory_file = file,
 	};
+}
+
+static int check(uint64_t pool_bytes, bool prealloc, const char *file)
+{
+	const struct maasd_options options = asked_for(pool_bytes, prealloc, file);
+
+	return maasd_memory_check(&options, error);
 }
 
 TEST(memory_check__warns_of_what_does_not_fit)
 {
-	struct maasd_options options = asked_for(UINT64_C(1) << 20);
-
 	maas_log_set_level(MAAS_LOG_ERR);
-	assert_int_equal(maasd_memory_check(&options, error), 0);
-	options = asked_for(UINT64_C(1) << 43);
-	assert_true(maasd_memory_check(&options, error) > 0);
+	assert_int_equal(check(SMALL, false, NULL), 0);
+	assert_true(check(LARGE, false, NULL) > 0);
 }
 
 TEST(memory_check__prealloc_refuses_it)
 {
-	struct maasd_options options = asked_for(UINT64_C(1) << 20);
-
-	options.prealloc = true;
-	assert_int_equal(maasd_memory_check(&options, error), 0);
-	options = asked_for(UINT64_C(1) << 43);
-	options.prealloc = true;
-	assert_int_equal(maasd_memory_check(&options, error), -ENOMEM);
+	assert_int_equal(check(SMALL, true, NULL), 0);
+	assert_int_equal(check(LARGE, true, NULL), -ENOMEM);
 	assert_non_null(strstr(error, "--prealloc: --max-pool-size 8TiB"));
 	assert_non_null(strstr(error, "machine's memory"));
 }
 
 TEST(memory_check__the_file_system_of_the_file)
 {
-	struct maasd_options options = asked_for(UINT64_C(1) << 20);
-
-	options.memory_file = "/dev/shm/maas-test-of-no-file";
-	assert_int_equal(maasd_memory_check(&options, error), 0);
-	options.memory_file = "/proc/no/such/directory/file";
-	assert_int_equal(maasd_memory_check(&options, error), -ENOENT);
+	assert_int_equal(check(SMALL, false, NEW_FILE), 0);
+	assert_int_equal(check(SMALL, false, "/proc/no/such/directory/file"), -ENOENT);
 	assert_non_null(strstr(error, "cannot look at its file system"));
 }
 
 TEST(memory_print__names_each_limit)
 {
-	struct maasd_options options = asked_for(UINT64_C(1) << 20);
+	const struct maasd_options options = asked_for(SMALL, false, NEW_FILE);
 	struct maas_buf text = {0};
 
-	options.memory_file = "/dev/shm/maas-test-of-no-file";
 	maasd_memory_print(&options, &text);
 	maas_buf_add(&text, "", 1);
 	assert_non_null(strstr(text.data, "machine memory = "));

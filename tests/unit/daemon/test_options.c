@@ -3,7 +3,8 @@
 #include "daemon/options_table.h"
 #include "tests/unit/unit.h"
 
-#define MAX_ARGS 8
+#define MAX_ARGS  8
+#define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 /* The environment of a test: NAME, VALUE, …, NULL. */
 static const char *const *environment;
@@ -15,16 +16,9 @@ static void no_environment(void)
 
 static char *fake_getenv(const char *name)
 {
-	union {
-		const char *in;
-		char *out;
-	} value;
-
 	for (const char *const *at = environment; at && *at; at += 2)
-		if (!strcmp(at[0], name)) {
-			value.in = at[1];
-			return value.out;
-		}
+		if (!strcmp(at[0], name))
+			return (char *)(uintptr_t)at[1];
 	return NULL;
 }
 
@@ -42,17 +36,21 @@ static int parse(const char *const *args, char *error, struct maasd_options *ret
 	return maasd_options_parse(argc, argv.out, fake_getenv, error, ret_options);
 }
 
-#define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
-
 static struct maasd_options options; /* of the newest that were taken */
 
 static void parses(const char *const *args)
 {
 	char error[MAASD_OPTIONS_ERROR];
-	int r = parse(args, error, &options);
 
-	if (r)
+	if (parse(args, error, &options))
 		fail_msg("%s", error);
+}
+
+static void says(const char *text, const char *const *words)
+{
+	for (; *words; words++)
+		if (!strstr(text, *words))
+			fail_msg("\"%s\" does not say \"%s\"", text, *words);
 }
 
 /* Refused, with a sentence that holds all of `words`. */
@@ -63,9 +61,14 @@ static void refuses(const char *const *args, const char *const *words)
 
 	assert_int_equal(parse(args, error, &untouched), -EINVAL);
 	assert_int_equal(untouched.max_sessions, 4711);
-	for (; *words; words++)
-		if (!strstr(error, *words))
-			fail_msg("\"%s\" does not say \"%s\"", error, *words);
+	says(error, words);
+}
+
+/* Each of `values`, with a sentence that names the option and holds `words`. */
+static void refuses_values(const char *option, const char *const *values, const char *words)
+{
+	for (; *values; values++)
+		refuses(ARGS(option, *values), ARGS(option, words));
 }
 
 TEST(parse__defaults)
@@ -107,23 +110,9 @@ TEST(parse__both_forms_of_a_value)
 
 TEST(parse__environment_below_command_line)
 {
-	static const char *const settings[] = {"MAAS_MAX_POOL_SIZE",
-					       "3GiB",
-					       "MAAS_LISTEN",
-					       "[::1]:0,unix:/run/maas.sock",
-					       "MAAS_PREALLOC",
-					       "yes",
-					       "MAAS_LOG_FILE",
-					       "",
-					       "MAAS_RDMA_PORT",
-					       "tcp://10.0.0.1:18515",
-					       "MAAS_MAX_SESSIONS",
-					       "9",
-					       "MAAS_HELP",
-					       "yes",
-					       NULL};
-
-	environment = settings;
+	environment = ARGS("MAAS_MAX_POOL_SIZE", "3GiB", "MAAS_PREALLOC", "yes", "MAAS_LISTEN",
+			   "[::1]:0,unix:/run/maas.sock", "MAAS_MAX_SESSIONS", "9", "MAAS_LOG_FILE",
+			   "", "MAAS_RDMA_PORT", "tcp://10.0.0.1:18515", "MAAS_HELP", "yes");
 	parses(ARGS("--max-sessions", "10"));
 	assert_int_equal(options.max_pool_bytes, UINT64_C(3) << 30);
 	assert_int_equal(options.listen.num, 2);
@@ -142,9 +131,7 @@ TEST(parse__environment_below_command_line)
 
 TEST(parse__environment_is_named_when_bad)
 {
-	static const char *const settings[] = {"MAAS_MAX_POOL_SIZE", "lots", NULL};
-
-	environment = settings;
+	environment = ARGS("MAAS_MAX_POOL_SIZE", "lots");
 	refuses(NULL, ARGS("MAAS_MAX_POOL_SIZE", "\"lots\"", "a size from 4KiB"));
 }
 
@@ -176,16 +163,10 @@ TEST(parse__tells_which_option_is_meant)
 
 TEST(parse__number_bounds)
 {
-	static const char *const bad[] = {
-		"0",	"1000001", "-1", "+1",	"1.5",
-		"0x10", "1k",	   "",	 " 10", "99999999999999999999999"};
-
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
-		char arg[64];
-
-		snprintf(arg, sizeof(arg), "--max-connections=%s", bad[i]);
-		refuses(ARGS(arg), ARGS("--max-connections", "a whole number from 1 to 1000000"));
-	}
+	refuses_values("--max-connections",
+		       ARGS("0", "1000001", "-1", "+1", "1.5", "0x10", "1k", "", " 10",
+			    "99999999999999999999999"),
+		       "a whole number from 1 to 1000000");
 	parses(ARGS("--max-connections=1"));
 	assert_int_equal(options.max_connections, 1);
 	parses(ARGS("--max-connections=1000000"));
@@ -204,14 +185,12 @@ TEST(parse__size_bounds)
 
 TEST(parse__hosts)
 {
-	static const char *const bad[] = {"a:80", "", "a b", "a,,b", "http://a", "*"};
-
 	parses(ARGS("--host", "maas.local", "--host", "a,b"));
 	assert_int_equal(options.num_hosts, 3);
 	assert_string_equal(options.hosts[0], "maas.local");
 	assert_string_equal(options.hosts[2], "b");
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
-		refuses(ARGS("--host", bad[i]), ARGS("--host", "without a port"));
+	refuses_values("--host", ARGS("a:80", "", "a b", "a,,b", "http://a", "*"),
+		       "without a port");
 }
 
 TEST(parse__connections_per_address)
@@ -230,20 +209,18 @@ TEST(parse__addresses)
 {
 	static const char *const good[] = {"127.0.0.1:0",	  "[::]:65535", "localhost:80",
 					   "[fe80::1%eth0]:3000", "unix:/a",	"unix:b:c"};
-	static const char *const ports[] = {"MAAS_LISTEN", ":1,65535", NULL};
-	static const char *const bad[] = {
-		"65536", ":65536",   "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "::1:3000",   "[]:1",
-		"[::1]", "[::1]]:1", "unix:",	"h:1x",	    "a b:1",	     "http://h:1", ",h:1",
-		"h:1,",	 "h:000001", ":",	"000001",   "30a",	     "::1",	   "-1"};
 	char path[160] = "unix:";
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(good); i++) {
 		parses(ARGS("--listen", good[i]));
 		assert_string_equal(options.listen.text[0], good[i]);
 	}
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
-		refuses(ARGS("--listen", bad[i]), ARGS("--listen", "HOST:PORT"));
-	environment = ports; /* all interfaces */
+	refuses_values("--listen",
+		       ARGS("65536", ":65536", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "::1:3000",
+			    "[]:1", "[::1]", "[::1]]:1", "unix:", "h:1x", "a b:1", "http://h:1",
+			    ",h:1", "h:1,", "h:000001", ":", "000001", "30a", "::1", "-1"),
+		       "HOST:PORT");
+	environment = ARGS("MAAS_LISTEN", ":1,65535"); /* all interfaces */
 	parses(NULL);
 	assert_string_equal(options.listen.text[0], "0.0.0.0:1");
 	assert_string_equal(options.listen.text[1], "0.0.0.0:65535");
@@ -308,8 +285,7 @@ static void agree(const char *const *args, int expected, const char *word)
 
 	parses(args);
 	assert_int_equal(maasd_options_agree(&options, error), expected);
-	if (!strstr(error, word))
-		fail_msg("\"%s\" does not say \"%s\"", error, word);
+	says(error, ARGS(word));
 }
 
 TEST(agree__refuses_what_does_not_fit)
@@ -362,20 +338,14 @@ TEST(help__names_every_option_in_80_columns)
 
 TEST(print__can_be_given_again)
 {
-	static const char *const lines[] = {
-		"max-pool-size = 2GiB\n", "slab-sizes = 64B,1KiB\n", "prealloc = yes\n",
-		"listen = h:1,unix:/s\n", "log-level = warn\n",	     "drain-timeout = 5\n",
-		"log-file = /l\n",
-	};
 	struct maas_buf buf = {0};
 
 	parses(ARGS("--max-pool-size=2048MiB", "--slab-sizes=64,1k", "--prealloc",
 		    "--listen=h:1,unix:/s", "--log-level=warn", "--log-file=/l"));
 	maasd_options_print(&options, &buf);
-	text_of(&buf);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lines); i++)
-		if (!strstr(buf.data, lines[i]))
-			fail_msg("\"%s\" is not in:\n%s", lines[i], buf.data);
+	says(text_of(&buf), ARGS("max-pool-size = 2GiB\n", "slab-sizes = 64B,1KiB\n",
+				 "prealloc = yes\n", "listen = h:1,unix:/s\n", "log-level = warn\n",
+				 "drain-timeout = 5\n", "log-file = /l\n"));
 	assert_null(strstr(buf.data, "numa-node"));
 	assert_null(strstr(buf.data, "check"));
 	maas_buf_fini(&buf);
@@ -413,8 +383,6 @@ TEST(manual__names_every_option)
 
 TEST(parse__socket_mode)
 {
-	static const char *const bad[] = {"",	       "66",   "888",  "0x1b0", "1777", "00660",
-					  "rw-rw----", "-660", "660 ", "0440",	"000",	"0"};
 	struct maas_buf text = {0};
 
 	parses(NULL);
@@ -425,14 +393,13 @@ TEST(parse__socket_mode)
 	parses(ARGS("--socket-mode=0777"));
 	assert_int_equal(options.socket_mode, 0777);
 	maasd_options_print(&options, &text);
-	assert_non_null(strstr(text_of(&text), "socket-mode = 0777\n"));
+	says(text_of(&text), ARGS("socket-mode = 0777\n"));
 	maas_buf_fini(&text);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
-		char arg[40];
-
-		snprintf(arg, sizeof(arg), "--socket-mode=%s", bad[i]);
-		refuses(ARGS(arg), ARGS("--socket-mode", "octal", "0660"));
-	}
+	refuses_values("--socket-mode",
+		       ARGS("", "66", "888", "0x1b0", "1777", "00660", "rw-rw----", "-660", "660 ",
+			    "0440", "000", "0"),
+		       "an octal file mode up to 0777 with which somebody may write, which is to "
+		       "connect, such as 0660");
 	refuses(ARGS("--socket-group="), ARGS("--socket-group", "not empty"));
 }
 
