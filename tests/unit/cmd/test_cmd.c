@@ -5,61 +5,58 @@
 #include "cmd/latency.h"
 #include "tests/unit/unit.h"
 
-TEST(quantile__is_the_smallest_value_that_covers_the_share)
-{
-	struct latency latency = {0};
+static struct latency latency; /* of a case */
 
-	for (uint64_t i = 1000; i >= 1; i--)
+/* From `last` down to 1. */
+static void add_all(uint64_t last)
+{
+	for (uint64_t i = last; i; i--)
 		assert_int_equal(latency_add(&latency, i), 0);
 	latency_sort(&latency);
+}
 
+static void end_latency(void)
+{
+	latency_fini(&latency);
+}
+
+TEST(quantile__is_the_smallest_value_that_covers_the_share)
+{
+	add_all(1000);
 	assert_int_equal(latency_quantile(&latency, 0), 1);
 	assert_int_equal(latency_quantile(&latency, 0.5), 500);
 	assert_int_equal(latency_quantile(&latency, 0.99), 990);
 	assert_int_equal(latency_quantile(&latency, 0.999), 999);
 	assert_int_equal(latency_quantile(&latency, 1), 1000);
-	latency_fini(&latency);
 }
 
 TEST(quantile__between_two_values_is_the_upper)
 {
-	struct latency latency = {0};
-
-	for (uint64_t i = 1; i <= 3; i++)
-		assert_int_equal(latency_add(&latency, i), 0);
-	latency_sort(&latency);
-
+	add_all(3);
 	assert_int_equal(latency_quantile(&latency, 0.5), 2);
 	assert_int_equal(latency_quantile(&latency, 0.7), 3);
-	latency_fini(&latency);
 }
 
 TEST(quantile__of_nothing_and_of_one)
 {
-	struct latency latency = {0};
-
 	latency_sort(&latency);
 	assert_int_equal(latency_quantile(&latency, 0.5), 0);
 	assert_int_equal(latency_add(&latency, 7), 0);
 	assert_int_equal(latency_quantile(&latency, 0.999), 7);
-	latency_fini(&latency);
 }
 
 TEST(merge__keeps_all)
 {
-	struct latency sum = {0};
 	struct latency part = {.failed = 2};
 
 	for (uint64_t i = 0; i < 3000; i++)
 		assert_int_equal(latency_add(&part, i), 0);
-	assert_int_equal(latency_merge(&sum, &part), 0);
-	assert_int_equal(latency_merge(&sum, &part), 0);
-
-	assert_int_equal(sum.count, 6000);
-	assert_int_equal(sum.failed, 4);
-	assert_int_equal(sum.ns[3000], 0);
-	assert_int_equal(sum.ns[5999], 2999);
-	latency_fini(&sum);
+	assert_int_equal(latency_merge(&latency, &part), 0);
+	assert_int_equal(latency_merge(&latency, &part), 0);
+	assert_int_equal(latency.count, 6000);
+	assert_int_equal(latency.failed, 4);
+	assert_int_equal(latency.ns[3000], 0);
+	assert_int_equal(latency.ns[5999], 2999);
 	latency_fini(&part);
 }
 
@@ -119,4 +116,4 @@ TEST(progress__without_a_total)
 	assert_string_equal(text, "put 2 KiB  0 B/s");
 }
 
-TEST_MAIN(NULL, NULL)
+TEST_MAIN(NULL, end_latency)

@@ -81,10 +81,8 @@ TEST(header__golden_bytes)
 
 TEST(header__the_newer_slot_that_is_whole)
 {
-	struct remotefile_header new = {
-		.kind = REMOTEFILE_WAL, .number = 1, .generation = 4, .length = 100};
-	struct remotefile_header old = {
-		.kind = REMOTEFILE_WAL, .number = 1, .generation = 3, .length = 50};
+	struct remotefile_header new = {REMOTEFILE_WAL, .generation = 4, .length = 100};
+	struct remotefile_header old = {REMOTEFILE_WAL, .generation = 3, .length = 50};
 	uint8_t bytes[REMOTEFILE_HEADER_BYTES];
 	struct remotefile_header h;
 
@@ -191,9 +189,8 @@ TEST(files__hang_together)
 /* Whatever the headers say, related figures agree, and nothing is counted twice. */
 TEST(files__random)
 {
-	uint64_t seed = maas_test_seed();
+	uint64_t seed = maas_test_seed_told();
 
-	print_message("seed %llu\n", (unsigned long long)seed);
 	for (int round = 0; round < 3000; round++) {
 		struct remotefile_extent e[40];
 		struct remotefile f[MAAS_ARRAY_SIZE(e)];
@@ -244,69 +241,62 @@ static struct remotefile *add(enum remotefile_kind kind, uint32_t number, uint32
 	return &files[count++];
 }
 
-static void expect_log(enum remotefile_log wanted)
+/*
+ * Files as a text: of a wal, a later wal (l), a checkpoint (k) or of chunks the number, "." and the
+ * part,
+ * "+" when it is finished, "!" when it is the final one.
+ */
+static void expect_log(const char *text, enum remotefile_log wanted)
 {
-	assert_int_equal(remotefile_log_state(files, count), wanted);
+	static const enum remotefile_kind kinds[] = {['w'] = REMOTEFILE_WAL,
+						     ['l'] = REMOTEFILE_WBL,
+						     ['k'] = REMOTEFILE_CHECKPOINT,
+						     ['c'] = REMOTEFILE_CHUNKS};
+	char *at;
+
+	count = 0;
+	for (const char *word = text; *word; word = at + strspn(at, " ")) {
+		uint32_t number = (uint32_t)strtoul(word + 1, &at, 10);
+		struct remotefile *file = add(kinds[(unsigned char)*word], number, 0, false);
+
+		file->part = *at == '.' ? (uint32_t)strtoul(at + 1, &at, 10) : 0;
+		file->finished = *at == '+' && at++;
+		file->final = *at == '!' && at++;
+	}
+	if (remotefile_log_state(files, count) != wanted)
+		fail_msg("\"%s\": %d", text, remotefile_log_state(files, count));
 }
 
 TEST(log__without_a_checkpoint)
 {
-	expect_log(REMOTEFILE_LOG_NONE);
-	add(REMOTEFILE_CHUNKS, 1, 0, true);
-	expect_log(REMOTEFILE_LOG_NONE);
-	add(REMOTEFILE_WAL, 0, 0, true);
-	expect_log(REMOTEFILE_LOG_WHOLE);
-	add(REMOTEFILE_WAL, 1, 0, false);
-	expect_log(REMOTEFILE_LOG_WHOLE);
-	add(REMOTEFILE_WAL, 2, 0, false);
-	expect_log(REMOTEFILE_LOG_GAP); /* the one before is not complete */
-	files[2].finished = true;
-	expect_log(REMOTEFILE_LOG_WHOLE);
-	files[1].number = 7;
-	expect_log(REMOTEFILE_LOG_HEADLESS);
-	files[1].number = 0;
-	files[3].number = 3;
-	expect_log(REMOTEFILE_LOG_GAP);
-	files[3].number = 2;
-	add(REMOTEFILE_WBL, 5, 0, true);
-	add(REMOTEFILE_WBL, 6, 0, false);
-	expect_log(REMOTEFILE_LOG_WHOLE);
-	files[5].number = 7;
-	expect_log(REMOTEFILE_LOG_GAP);
+	expect_log("", REMOTEFILE_LOG_NONE);
+	expect_log("c1+", REMOTEFILE_LOG_NONE);
+	expect_log("c1+ w0+", REMOTEFILE_LOG_WHOLE);
+	expect_log("c1+ w0+ w1", REMOTEFILE_LOG_WHOLE);
+	expect_log("c1+ w0+ w1 w2", REMOTEFILE_LOG_GAP); /* the one before is not complete */
+	expect_log("c1+ w0+ w1+ w2", REMOTEFILE_LOG_WHOLE);
+	expect_log("c1+ w7+ w1+ w2", REMOTEFILE_LOG_HEADLESS);
+	expect_log("c1+ w0+ w1+ w3", REMOTEFILE_LOG_GAP);
+	expect_log("c1+ w0+ w1+ w2 l5+ l6", REMOTEFILE_LOG_WHOLE);
+	expect_log("c1+ w0+ w1+ w2 l5+ l7", REMOTEFILE_LOG_GAP);
 }
 
 TEST(log__behind_a_checkpoint)
 {
-	add(REMOTEFILE_WAL, 4, 0, true);
-	add(REMOTEFILE_WAL, 5, 0, true);
-	add(REMOTEFILE_WAL, 6, 0, false);
-	expect_log(REMOTEFILE_LOG_HEADLESS);
-	add(REMOTEFILE_CHECKPOINT, 3, 0, true);
-	add(REMOTEFILE_CHECKPOINT, 3, 1, true)->final = true;
-	expect_log(REMOTEFILE_LOG_WHOLE);
-	add(REMOTEFILE_CHECKPOINT, 5, 0, true); /* on its way */
-	expect_log(REMOTEFILE_LOG_WHOLE);
-	files[5].final = true; /* what it stands for is on its way out */
-	files[0].number = 2;
-	expect_log(REMOTEFILE_LOG_WHOLE);
-	files[5].finished = false;
-	expect_log(REMOTEFILE_LOG_GAP);
-	files[0].number = 4;
-	files[3].part = 1;
-	expect_log(REMOTEFILE_LOG_HEADLESS);
-	files[3].part = 0;
-	files[4].final = false;
-	expect_log(REMOTEFILE_LOG_HEADLESS);
+	expect_log("w4+ w5+ w6", REMOTEFILE_LOG_HEADLESS);
+	expect_log("w4+ w5+ w6 k3+ k3.1+!", REMOTEFILE_LOG_WHOLE);
+	/* One is on its way, and then what it stands for is on its way out. */
+	expect_log("w4+ w5+ w6 k3+ k3.1+! k5+", REMOTEFILE_LOG_WHOLE);
+	expect_log("w2+ w5+ w6 k3+ k3.1+! k5+!", REMOTEFILE_LOG_WHOLE);
+	expect_log("w2+ w5+ w6 k3+ k3.1+! k5!", REMOTEFILE_LOG_GAP);
+	expect_log("w4+ w5+ w6 k3.1+ k3.1+! k5!", REMOTEFILE_LOG_HEADLESS);
+	expect_log("w4+ w5+ w6 k3+ k3.1+ k5!", REMOTEFILE_LOG_HEADLESS);
 }
 
 TEST(log__highest_numbers)
 {
-	add(REMOTEFILE_WAL, UINT32_MAX, 0, true);
-	add(REMOTEFILE_WBL, UINT32_MAX, 0, true);
-	add(REMOTEFILE_WBL, UINT32_MAX, 1, true);
-	expect_log(REMOTEFILE_LOG_HEADLESS);
-	add(REMOTEFILE_CHECKPOINT, UINT32_MAX, 0, true)->final = true;
-	expect_log(REMOTEFILE_LOG_GAP);
+	expect_log("w4294967295+ l4294967295+ l4294967295.1+", REMOTEFILE_LOG_HEADLESS);
+	expect_log("w4294967295+ l4294967295+ l4294967295.1+ k4294967295+!", REMOTEFILE_LOG_GAP);
 }
 
 TEST(head__begins_where_the_newest_segment_says)
