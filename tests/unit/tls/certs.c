@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes certificates with GnuTLS. No state. */
+/* Makes certificates with GnuTLS, and keeps them. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -83,38 +83,50 @@ static void reread(gnutls_x509_crt_t crt)
 	gnutls_free(der.data);
 }
 
-struct cert cert_make(const struct cert *ca, const struct cert_wish *wish)
+static SLIST_HEAD(, cert) certs;
+
+const struct cert *cert_make(const struct cert *ca, const struct cert_wish *wish)
 {
 	static unsigned int serial;
-	struct cert cert = {.key = make_key(wish->rsa_bits)};
+	struct cert *cert = calloc(1, sizeof(*cert));
 	unsigned char number[4];
 	char name[32];
 	time_t now = time(NULL);
 	bool given = wish->from_s || wish->until_s;
 
+	if (!cert)
+		abort();
+	SLIST_INSERT_HEAD(&certs, cert, link);
+	cert->key = make_key(wish->rsa_bits);
 	serial++;
 	memcpy(number, &serial, sizeof(number));
 	number[3] = 0x7f;
 	snprintf(name, sizeof(name), "CN=test %u", serial);
-	MUST(gnutls_x509_crt_init(&cert.crt));
-	MUST(gnutls_x509_crt_set_version(cert.crt, 3));
-	MUST(gnutls_x509_crt_set_serial(cert.crt, number, sizeof(number)));
-	MUST(gnutls_x509_crt_set_dn(cert.crt, name, NULL));
-	MUST(gnutls_x509_crt_set_activation_time(cert.crt, now + (given ? wish->from_s : -60)));
-	MUST(gnutls_x509_crt_set_expiration_time(cert.crt, now + (given ? wish->until_s : DAY_S)));
-	MUST(gnutls_x509_crt_set_key(cert.crt, cert.key));
-	set_extensions(cert.crt, wish);
-	set_names(cert.crt, wish);
-	MUST(gnutls_x509_crt_sign2(cert.crt, ca ? ca->crt : cert.crt, ca ? ca->key : cert.key,
+	MUST(gnutls_x509_crt_init(&cert->crt));
+	MUST(gnutls_x509_crt_set_version(cert->crt, 3));
+	MUST(gnutls_x509_crt_set_serial(cert->crt, number, sizeof(number)));
+	MUST(gnutls_x509_crt_set_dn(cert->crt, name, NULL));
+	MUST(gnutls_x509_crt_set_activation_time(cert->crt, now + (given ? wish->from_s : -60)));
+	MUST(gnutls_x509_crt_set_expiration_time(cert->crt, now + (given ? wish->until_s : DAY_S)));
+	MUST(gnutls_x509_crt_set_key(cert->crt, cert->key));
+	set_extensions(cert->crt, wish);
+	set_names(cert->crt, wish);
+	MUST(gnutls_x509_crt_sign2(cert->crt, (ca ? ca : cert)->crt, (ca ? ca : cert)->key,
 				   GNUTLS_DIG_SHA256, 0));
-	reread(cert.crt);
+	reread(cert->crt);
 	return cert;
 }
 
-void cert_free(struct cert *cert)
+void certs_free(void)
 {
-	gnutls_x509_crt_deinit(cert->crt);
-	gnutls_x509_privkey_deinit(cert->key);
+	struct cert *cert;
+
+	while ((cert = SLIST_FIRST(&certs))) {
+		SLIST_REMOVE_HEAD(&certs, link);
+		gnutls_x509_crt_deinit(cert->crt);
+		gnutls_x509_privkey_deinit(cert->key);
+		free(cert);
+	}
 }
 
 static void write_file(const char *path, int mode, gnutls_datum_t *text)

@@ -6,11 +6,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <sys/queue.h>
+
 #include <gnutls/x509.h>
 
 struct cert {
 	gnutls_x509_crt_t crt;
 	gnutls_x509_privkey_t key;
+	SLIST_ENTRY(cert) link; /* of all */
 };
 
 struct cert_name {
@@ -33,9 +36,9 @@ struct cert_wish {
 	unsigned int rsa_bits;		   /* 0: an elliptic curve */
 };
 
-/* Signed by `ca`, or by itself. */
-struct cert cert_make(const struct cert *ca, const struct cert_wish *wish);
-void cert_free(struct cert *cert);
+/* Signed by `ca`, or by itself. Lives until certs_free(). */
+const struct cert *cert_make(const struct cert *ca, const struct cert_wish *wish);
+void certs_free(void);
 /* In PEM; the key has the mode 0600. */
 void cert_write(const struct cert *cert, const char *path);
 void cert_write_key(const struct cert *cert, const char *path);

@@ -20,7 +20,7 @@
 #define DAY_S	  86400
 
 static char directory[] = "/tmp/test_tls.XXXXXX";
-static struct cert ca, other, server;
+static const struct cert *ca, *other, *server;
 static struct maas_tls_files files;
 
 static char error[MAAS_TLS_ERROR];
@@ -39,7 +39,11 @@ static const char *in(const char *name)
 	return memcpy(paths[num_paths++], path, sizeof(path));
 }
 
-static struct cert client_cert(const struct cert *signer, struct cert_wish wish)
+#define CERT(signer, ...) cert_make(signer, &(const struct cert_wish){__VA_ARGS__})
+/* A client's, if the wish has no other purpose. */
+#define CLIENT(signer, ...) client_cert(signer, (struct cert_wish){__VA_ARGS__})
+
+static const struct cert *client_cert(const struct cert *signer, struct cert_wish wish)
 {
 	if (!wish.purpose)
 		wish.purpose = GNUTLS_KP_TLS_WWW_CLIENT;
@@ -48,14 +52,19 @@ static struct cert client_cert(const struct cert *signer, struct cert_wish wish)
 
 /* ---- files */
 
+static void says(const char *text, const char *words)
+{
+	if (!strstr(text, words))
+		fail_msg("\"%s\" does not say \"%s\"", text, words);
+}
+
 static void load_refuses(int want, const char *words)
 {
 	struct maas_tls *tls = NULL;
 
 	assert_int_equal(maas_tls_load(&files, error, &tls), want);
 	assert_null(tls);
-	if (!strstr(error, words))
-		fail_msg("\"%s\" does not say \"%s\"", error, words);
+	says(error, words);
 }
 
 static struct maas_tls *load(void)
@@ -67,27 +76,21 @@ static struct maas_tls *load(void)
 	return tls;
 }
 
-static void load_refuses_cert(struct cert_wish wish, int want, const char *words)
+static void load_refuses_cert(const struct cert *cert, int want, const char *words)
 {
-	struct cert cert = cert_make(&ca, &wish);
-
-	cert_write(&cert, in("bad.crt"));
-	cert_write_key(&cert, in("bad.key"));
-	files.cert = in("bad.crt");
-	files.key = in("bad.key");
+	cert_write(cert, in("server.crt"));
+	cert_write_key(cert, in("server.key"));
 	load_refuses(want, words);
-	cert_free(&cert);
 }
 
 TEST(load__says_what_is_wrong_with_a_certificate)
 {
-	load_refuses_cert((struct cert_wish){.until_s = -1, .from_s = -DAY_S, NAMES(DNS("a"))},
-			  -EKEYEXPIRED, "expired at");
-	load_refuses_cert((struct cert_wish){.from_s = 600, .until_s = DAY_S, NAMES(DNS("a"))},
-			  -EKEYEXPIRED, "is valid from");
-	load_refuses_cert((struct cert_wish){.purpose = GNUTLS_KP_TLS_WWW_CLIENT, NAMES(DNS("a"))},
-			  -EINVAL, "is not for servers");
-	load_refuses_cert((struct cert_wish){0}, -EINVAL, "names no host");
+	load_refuses_cert(CERT(ca, .until_s = -1, .from_s = -DAY_S, NAMES(DNS("a"))), -EKEYEXPIRED,
+			  "expired at");
+	load_refuses_cert(CERT(ca, .from_s = 600, .until_s = DAY_S, NAMES(DNS("a"))), -EKEYEXPIRED,
+			  "is valid from");
+	load_refuses_cert(CLIENT(ca, NAMES(DNS("a"))), -EINVAL, "is not for servers");
+	load_refuses_cert(CERT(ca, 0), -EINVAL, "names no host");
 }
 
 TEST(load__refuses_files_that_do_not_fit)
@@ -104,10 +107,10 @@ TEST(load__refuses_files_that_do_not_fit)
 	files.client_ca = in("ca.crt");
 	files.client_crl = in("ca.crt");
 	load_refuses(-EINVAL, "has no revocation list");
-	cert_write_crl(&other, NULL, DAY_S, in("crl"));
+	cert_write_crl(other, NULL, DAY_S, in("crl"));
 	files.client_crl = in("crl");
 	load_refuses(-EINVAL, "that no CA of");
-	cert_write_crl(&ca, NULL, -1, in("crl"));
+	cert_write_crl(ca, NULL, -1, in("crl"));
 	load_refuses(-EKEYEXPIRED, "was to be replaced at");
 }
 
@@ -118,11 +121,11 @@ TEST(load__tells_its_figures)
 
 	assert_true(maas_tls_same(a, b));
 	assert_int_equal(maas_tls_expiry_s(a),
-			 (uint64_t)gnutls_x509_crt_get_expiration_time(server.crt));
+			 (uint64_t)gnutls_x509_crt_get_expiration_time(server->crt));
 	assert_int_equal(maas_tls_client(a), MAAS_TLS_CLIENT_OPTIONAL);
 	maas_tls_print(a, &text);
 	maas_buf_add(&text, "", 1);
-	assert_non_null(strstr(text.data, "certificate names = memory.example,127.0.0.1\n"));
+	says(text.data, "certificate names = memory.example,127.0.0.1\n");
 	maas_buf_fini(&text);
 	files.client_ca = NULL;
 	c = load();
@@ -231,6 +234,12 @@ TEST(stream__records_that_come_together)
 /* What the server found of the last client. */
 static struct maas_tls_peer *peer;
 
+static void forget_peer(void)
+{
+	free(peer);
+	peer = NULL;
+}
+
 /* Shows `cert`, and returns what maas_tls_peer_verify() does. */
 static int verify(const struct cert *cert)
 {
@@ -238,7 +247,7 @@ static int verify(const struct cert *cert)
 	int r;
 
 	*error = '\0';
-	peer = NULL;
+	forget_peer();
 	pair_open(&pair, cert, "NORMAL");
 	assert_int_equal(shake(&pair), 0);
 	assert_true(pair.shaken);
@@ -248,31 +257,26 @@ static int verify(const struct cert *cert)
 	return r;
 }
 
-static void verify_refuses(struct cert cert, int want, const char *words)
+static void verify_refuses(const struct cert *cert, int want, const char *words)
 {
-	assert_int_equal(verify(&cert), want);
-	if (!strstr(error, words))
-		fail_msg("\"%s\" does not say \"%s\"", error, words);
-	cert_free(&cert);
+	assert_int_equal(verify(cert), want);
+	says(error, words);
 }
 
 TEST(verify__takes_the_names_of_a_good_certificate)
 {
 	static const char address[4] = {127, 0, 0, 1};
-	struct cert cert =
-		client_cert(&ca, (struct cert_wish){NAMES(DNS("A.example"), URI("spiffe://x/a"),
-							  {GNUTLS_SAN_RFC822NAME, "a@b.example", 0},
-							  {GNUTLS_SAN_IPADDRESS, address, 4})});
+	const struct cert *cert = CLIENT(ca, NAMES(DNS("A.example"), URI("spiffe://x/a"),
+						   {GNUTLS_SAN_RFC822NAME, "a@b.example", 0},
+						   {GNUTLS_SAN_IPADDRESS, address, 4}));
 
-	assert_int_equal(verify(&cert), 0);
+	assert_int_equal(verify(cert), 0);
 	assert_int_equal(peer->num_names, 2);
 	assert_string_equal(peer->names[0].text, "A.example");
 	assert_false(peer->names[0].is_uri);
 	assert_string_equal(peer->names[1].text, "spiffe://x/a");
 	assert_true(peer->names[1].is_uri);
-	assert_int_equal(peer->expiry_s, (uint64_t)gnutls_x509_crt_get_expiration_time(cert.crt));
-	free(peer);
-	cert_free(&cert);
+	assert_int_equal(peer->expiry_s, (uint64_t)gnutls_x509_crt_get_expiration_time(cert->crt));
 }
 
 TEST(verify__takes_no_name_with_a_nul)
@@ -282,76 +286,58 @@ TEST(verify__takes_no_name_with_a_nul)
 				  "a.example\0.evil\x86\x0c"
 				  "spiffe://a\0b\x82\x01"
 				  "b";
-	struct cert cert =
-		client_cert(&ca, (struct cert_wish){.der = der, .der_len = sizeof(der) - 1});
 
-	assert_int_equal(verify(&cert), 0);
+	assert_int_equal(verify(CLIENT(ca, .der = der, .der_len = sizeof(der) - 1)), 0);
 	assert_int_equal(peer->num_names, 1);
 	assert_string_equal(peer->names[0].text, "b");
-	free(peer);
-	cert_free(&cert);
 }
 
 TEST(verify__refuses_what_proves_nothing)
 {
 	static struct cert_name many[MAAS_TLS_MAX_NAMES + 1];
-	const struct cert_wish plain = {NAMES(DNS("a"))};
 
-	for (size_t i = 0; i < MAAS_TLS_MAX_NAMES + 1; i++)
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(many); i++)
 		many[i] = (struct cert_name)DNS("a.example");
-	verify_refuses(client_cert(NULL, plain), -EKEYREJECTED, "has signed it");
-	verify_refuses(client_cert(&other, plain), -EKEYREJECTED, "has signed it");
-	verify_refuses(client_cert(&ca, (struct cert_wish){.from_s = -DAY_S, .until_s = -1}),
-		       -EKEYEXPIRED, "has expired");
-	verify_refuses(client_cert(&ca, (struct cert_wish){.from_s = 600, .until_s = DAY_S}),
-		       -EKEYEXPIRED, "not valid yet");
-	verify_refuses(client_cert(&ca, (struct cert_wish){.purpose = GNUTLS_KP_TLS_WWW_SERVER}),
-		       -EKEYREJECTED, "not for clients");
-	verify_refuses(client_cert(&ca, (struct cert_wish){.rsa_bits = 1024}), -EKEYREJECTED,
-		       "too weak");
-	verify_refuses(client_cert(&ca, (struct cert_wish){.names = many,
-							   .num_names = MAAS_TLS_MAX_NAMES + 1}),
-		       -EKEYREJECTED, "more than 64 names");
+	verify_refuses(CLIENT(NULL, NAMES(DNS("a"))), -EKEYREJECTED, "has signed it");
+	verify_refuses(CLIENT(other, NAMES(DNS("a"))), -EKEYREJECTED, "has signed it");
+	verify_refuses(CLIENT(ca, .from_s = -DAY_S, .until_s = -1), -EKEYEXPIRED, "has expired");
+	verify_refuses(CLIENT(ca, .from_s = 600, .until_s = DAY_S), -EKEYEXPIRED, "not valid yet");
+	verify_refuses(CERT(ca, .purpose = GNUTLS_KP_TLS_WWW_SERVER), -EKEYREJECTED,
+		       "not for clients");
+	verify_refuses(CLIENT(ca, .rsa_bits = 1024), -EKEYREJECTED, "too weak");
+	verify_refuses(CLIENT(ca, .names = many, .num_names = MAAS_ARRAY_SIZE(many)), -EKEYREJECTED,
+		       "more than 64 names");
 }
 
 /* What an intermediate CA may not sign for is nobody's name, hosts and URIs alike. */
 TEST(verify__holds_names_to_what_a_ca_may_sign_for)
 {
 	const struct cert_name host = DNS("b.example"), uri = URI("b.example");
-	const struct cert_wish with_host = {NAMES(DNS("a.example"))};
-	const struct cert_wish with_uri = {NAMES(URI("spiffe://a.example/x"))};
-	struct cert hosts = cert_make(&ca, &(struct cert_wish){.ca = true, .permitted = &host});
-	struct cert uris = cert_make(&ca, &(struct cert_wish){.ca = true, .permitted = &uri});
-	struct cert cert = client_cert(&uris, with_host);
+	const struct cert *hosts = CERT(ca, .ca = true, .permitted = &host);
+	const struct cert *uris = CERT(ca, .ca = true, .permitted = &uri);
+	const struct cert *with_uri = CLIENT(uris, NAMES(URI("spiffe://a.example/x")));
 
-	between = &hosts;
-	verify_refuses(client_cert(&hosts, with_host), -EKEYREJECTED, "may not sign for such");
-	between = &uris;
-	verify_refuses(client_cert(&uris, with_uri), -EKEYREJECTED, "some URIs only");
-	assert_int_equal(verify(&cert), 0);
-	free(peer);
-	cert_free(&cert);
+	between = hosts;
+	verify_refuses(CLIENT(hosts, NAMES(DNS("a.example"))), -EKEYREJECTED,
+		       "may not sign for such");
+	between = uris;
+	verify_refuses(with_uri, -EKEYREJECTED, "some URIs only");
+	assert_int_equal(verify(CLIENT(uris, NAMES(DNS("a.example")))), 0);
 	/* The same of one that is trusted by itself. */
 	between = NULL;
-	cert_write(&uris, in("uris.crt"));
+	cert_write(uris, in("uris.crt"));
 	files.client_ca = in("uris.crt");
-	verify_refuses(client_cert(&uris, with_uri), -EKEYREJECTED, "some URIs only");
-	cert_free(&hosts);
-	cert_free(&uris);
+	verify_refuses(with_uri, -EKEYREJECTED, "some URIs only");
 }
 
 TEST(verify__refuses_what_was_revoked)
 {
-	struct cert good = client_cert(&ca, (struct cert_wish){NAMES(DNS("a"))});
-	struct cert bad = client_cert(&ca, (struct cert_wish){NAMES(DNS("a"))});
+	const struct cert *bad = CLIENT(ca, NAMES(DNS("a")));
 
-	cert_write_crl(&ca, &bad, DAY_S, in("crl"));
+	cert_write_crl(ca, bad, DAY_S, in("crl"));
 	files.client_crl = in("crl");
-	assert_int_equal(verify(&good), 0);
-	free(peer);
-	assert_int_equal(verify(&bad), -EKEYREVOKED);
-	cert_free(&good);
-	cert_free(&bad);
+	assert_int_equal(verify(CLIENT(ca, NAMES(DNS("a")))), 0);
+	assert_int_equal(verify(bad), -EKEYREVOKED);
 }
 
 TEST(verify__client_without_a_certificate)
@@ -368,34 +354,26 @@ static void fails(struct pair *pair, enum maas_tls_failure want, const char *wor
 	assert_true(shake(pair) < 0);
 	assert_ptr_equal(maas_tls_stream_shaking(), &pair->stream);
 	assert_int_equal(maas_tls_stream_fail(&pair->stream, &detail), want);
-	if (!strstr(detail, words))
-		fail_msg("\"%s\" does not say \"%s\"", detail, words);
+	says(detail, words);
 	assert_null(maas_tls_stream_shaking());
 	assert_false(pair->shaken);
 	pair_close(pair);
 }
 
-/* Sends `text` instead of a handshake. */
-static void send_text(struct pair *pair, const char *text)
-{
-	pair_open(pair, NULL, "NORMAL");
-	gnutls_transport_set_int(pair->client, open("/dev/null", O_RDWR | O_CLOEXEC));
-	assert_int_equal(write(pair->fds[1], text, strlen(text)), strlen(text));
-}
-
 TEST(fail__plain_http_is_answered)
 {
+	static const char request[] = "GET / HTTP/1.1\r\n\r\n";
 	char answer[512] = "";
 	struct pair pair;
 
-	send_text(&pair, "GET / HTTP/1.1\r\n\r\n");
-	close(gnutls_transport_get_int(pair.client));
-	assert_int_equal(gnutls_handshake(pair.server) < 0, 1);
+	pair_open(&pair, NULL, "NORMAL");
+	assert_int_equal(write(pair.fds[1], request, strlen(request)), strlen(request));
+	assert_true(gnutls_handshake(pair.server) < 0);
 	assert_int_equal(maas_tls_stream_fail(&pair.stream, &(const char *){NULL}),
 			 MAAS_TLS_FAIL_PLAINTEXT);
 	assert_true(read(pair.fds[1], answer, sizeof(answer) - 1) > 0);
-	assert_non_null(strstr(answer, "HTTP/1.1 400 Bad Request\r\n"));
-	assert_non_null(strstr(answer, "tls_required"));
+	says(answer, "HTTP/1.1 400 Bad Request\r\n");
+	says(answer, "tls_required");
 	pair_close(&pair);
 }
 
@@ -420,17 +398,13 @@ TEST(fail__a_chain_that_is_too_long)
 {
 	static char text[251];
 	static struct cert_name many[200];
-	struct cert cert;
 	struct pair pair;
 
 	memset(text, 'a', sizeof(text) - 1);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(many); i++)
 		many[i] = (struct cert_name)DNS(text);
-	cert = client_cert(NULL,
-			   (struct cert_wish){.names = many, .num_names = MAAS_ARRAY_SIZE(many)});
-	pair_open(&pair, &cert, "NORMAL");
+	pair_open(&pair, CLIENT(NULL, .names = many, .num_names = MAAS_ARRAY_SIZE(many)), "NORMAL");
 	fails(&pair, MAAS_TLS_FAIL_PROTOCOL, "breaks the protocol");
-	cert_free(&cert);
 }
 
 /* Who closes the stream leaves nothing behind for the next one. */
@@ -455,11 +429,11 @@ static void set_up(void)
 		.client_ca = in("ca.crt"),
 		.client = MAAS_TLS_CLIENT_OPTIONAL,
 	};
-	cert_write(&server, in("server.crt"));
-	cert_write_key(&server, in("server.key"));
-	cert_write(&ca, in("ca.crt"));
-	cert_write_key(&ca, in("ca.key"));
-	cert_write_key(&other, in("other.key"));
+	cert_write(server, in("server.crt"));
+	cert_write_key(server, in("server.key"));
+	cert_write(ca, in("ca.crt"));
+	cert_write_key(ca, in("ca.key"));
+	cert_write_key(other, in("other.key"));
 }
 
 int main(void)
@@ -470,15 +444,12 @@ int main(void)
 	if (!mkdtemp(directory))
 		return 1;
 	umask(022);
-	ca = cert_make(NULL, &(struct cert_wish){.ca = true});
-	other = cert_make(NULL, &(struct cert_wish){.ca = true});
-	server = cert_make(&ca, &(struct cert_wish){.purpose = GNUTLS_KP_TLS_WWW_SERVER,
-						    NAMES(DNS("memory.example"),
-							  {GNUTLS_SAN_IPADDRESS, address, 4})});
-	status = test_run(set_up, NULL);
-	cert_free(&ca);
-	cert_free(&other);
-	cert_free(&server);
+	ca = CERT(NULL, .ca = true);
+	other = CERT(NULL, .ca = true);
+	server = CERT(ca, .purpose = GNUTLS_KP_TLS_WWW_SERVER,
+		      NAMES(DNS("memory.example"), {GNUTLS_SAN_IPADDRESS, address, 4}));
+	status = test_run(set_up, forget_peer);
+	certs_free();
 	for (unsigned int i = 0; i < num_paths; i++)
 		unlink(paths[i]);
 	rmdir(directory);
