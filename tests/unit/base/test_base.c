@@ -144,42 +144,34 @@ TEST(buf__grows)
 	maas_buf_fini(&buf);
 }
 
+static void expect_printable(size_t room, const char *text, const char *wanted)
+{
+	char printable[128];
+
+	assert_int_equal(maas_printable(printable, room, text), strlen(wanted));
+	assert_string_equal(printable, wanted);
+}
+
 TEST(printable__leaves_nothing_that_steers_a_terminal)
 {
-	static const struct {
-		const char *text, *wanted;
-	} cases[] = {
-		{"", ""},
-		{"plain: \\ caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",
-		 "plain: \\ caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"},
-		{"\x1b[2J\r\n\t\x7f", "\\x1b[2J\\x0d\\x0a\\x09\\x7f"},
-		{"\xc2\x9b", "\\xc2\\x9b"},
-		{"\xe2\x80\xae", "\\xe2\\x80\\xae"},
-		{"\xef\xbb\xbf", "\\xef\\xbb\\xbf"},
-		{"\xf3\xa0\x81\x81", "\\xf3\\xa0\\x81\\x81"},
-		{"\x9b\xff\xc0\x80\xe2\x80", "\\x9b\\xff\\xc0\\x80\\xe2\\x80"},
-	};
-	char text[128];
+	static const char fine[] = "plain: \\ caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80";
 
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
-		assert_int_equal(maas_printable(text, sizeof(text), cases[i].text),
-				 strlen(cases[i].wanted));
-		assert_string_equal(text, cases[i].wanted);
-	}
+	expect_printable(128, "", "");
+	expect_printable(128, fine, fine);
+	expect_printable(128, "\x1b[2J\r\n\t\x7f", "\\x1b[2J\\x0d\\x0a\\x09\\x7f");
+	expect_printable(128, "\xc2\x9b", "\\xc2\\x9b");
+	expect_printable(128, "\xe2\x80\xae", "\\xe2\\x80\\xae");
+	expect_printable(128, "\xef\xbb\xbf", "\\xef\\xbb\\xbf");
+	expect_printable(128, "\xf3\xa0\x81\x81", "\\xf3\\xa0\\x81\\x81");
+	expect_printable(128, "\x9b\xff\xc0\x80\xe2\x80", "\\x9b\\xff\\xc0\\x80\\xe2\\x80");
 }
 
 TEST(printable__is_cut_between_characters)
 {
-	char text[6];
-
-	assert_int_equal(maas_printable(text, sizeof(text), "abcdefgh"), 5);
-	assert_string_equal(text, "abcde");
-	assert_int_equal(maas_printable(text, sizeof(text), "abcd\xc3\xa9"), 4);
-	assert_string_equal(text, "abcd");
-	assert_int_equal(maas_printable(text, sizeof(text), "ab\x1b"), 2);
-	assert_string_equal(text, "ab");
-	assert_int_equal(maas_printable(text, 1, "a"), 0);
-	assert_string_equal(text, "");
+	expect_printable(6, "abcdefgh", "abcde");
+	expect_printable(6, "abcd\xc3\xa9", "abcd");
+	expect_printable(6, "ab\x1b", "ab");
+	expect_printable(1, "a", "");
 }
 
 TEST(guess__what_is_near)

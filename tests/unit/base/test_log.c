@@ -16,9 +16,17 @@
 static char dir[32];
 static char path[64];
 static char other[64];
+static uint64_t dropped_before;
+
+/* In this case. */
+static uint64_t dropped(void)
+{
+	return maas_log_dropped() - dropped_before;
+}
 
 static void set_up(void)
 {
+	dropped_before = maas_log_dropped();
 	strcpy(dir, "/tmp/maas-log-XXXXXX");
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/log", dir);
@@ -132,64 +140,53 @@ static int open_fifo(void)
 	assert_int_equal(mkfifo(path, 0600), 0);
 	fd = open(path, O_RDONLY | O_NONBLOCK);
 	assert_true(fd >= 0);
-	assert_int_equal(maas_log_open(path), 0);
+	log_to(path);
 	return fd;
 }
 
 TEST(log__without_a_writer)
 {
-	struct reading reading;
-	struct stat st;
-
 	assert_int_equal(maas_log_open(path), 0);
 	log_lines(0, 1);
-	assert_int_equal(stat(path, &st), 0);
-	assert_int_equal(st.st_size, 0);
+	assert_int_equal(read_file(path).lines, 0);
 	maas_log_flush();
-	reading = read_file(path);
-	assert_int_equal(reading.lines, 1);
+	assert_int_equal(read_file(path).lines, 1);
 	log_lines(1, MANY);
 	log_warn("log lines dropped count=3");
-	reading = read_file(path);
-	assert_int_equal(reading.lines, MANY + 1);
+	assert_int_equal(read_file(path).lines, MANY + 1);
 }
 
 TEST(log__writer_needs_no_flush)
 {
-	struct reading reading = {0};
-	uint64_t before = maas_log_dropped();
-
 	log_to(path);
 	for (unsigned int i = 0; i < 10; i++) {
 		log_lines(100 * i, 100);
 		maas_log_flush();
 	}
 	log_lines(1000, 1);
-	AWAIT((reading = read_file(path)).lines >= 1001);
-	assert_int_equal(reading.lines, 1001);
-	assert_int_equal(maas_log_dropped(), before);
+	AWAIT(read_file(path).lines >= 1001);
+	assert_int_equal(read_file(path).lines, 1001);
+	assert_int_equal(dropped(), 0);
 }
 
 TEST(log__nobody_reads)
 {
 	struct reading reading = {0};
-	uint64_t before = maas_log_dropped();
-	uint64_t dropped, start_ms;
+	uint64_t lost, start_ms;
 	int fd = open_fifo();
 
-	assert_int_equal(maas_log_start(), 0);
 	log_lines(0, MANY);
-	dropped = maas_log_dropped() - before;
-	assert_in_range(dropped, 100, MANY - 1000);
+	lost = dropped();
+	assert_in_range(lost, 100, MANY - 1000);
 	start_ms = maas_clock_ms();
 	maas_log_flush();
 	assert_in_range(maas_clock_ms() - start_ms, 500, PATIENT_MS);
 
-	read_up_to(fd, MANY - dropped, PATIENT_MS, &reading);
+	read_up_to(fd, MANY - lost, PATIENT_MS, &reading);
 	log_lines(MANY, 1);
-	read_up_to(fd, MANY - dropped + 1, PATIENT_MS, &reading);
-	assert_int_equal(reading.told, dropped);
-	assert_int_equal(reading.lines + dropped, MANY + 1);
+	read_up_to(fd, MANY - lost + 1, PATIENT_MS, &reading);
+	assert_int_equal(reading.told, lost);
+	assert_int_equal(reading.lines + lost, MANY + 1);
 	assert_int_equal(reading.last, MANY);
 	close(fd);
 }
@@ -197,18 +194,16 @@ TEST(log__nobody_reads)
 /* Neither the end nor a line behind it waits long for the log. */
 TEST(stop__nobody_reads)
 {
-	uint64_t before = maas_log_dropped();
 	uint64_t start_ms = maas_clock_ms();
 	int fd = open_fifo();
 
-	assert_int_equal(maas_log_start(), 0);
 	log_lines(0, MANY);
 	maas_log_stop();
 	log_warn("nobody hears of this");
 	assert_in_range(maas_clock_ms() - start_ms, 500, PATIENT_MS);
 	close(fd);
 	maas_log_flush(); /* it fails now, with EPIPE */
-	assert_true(maas_log_dropped() - before > MANY / 2);
+	assert_true(dropped() > MANY / 2);
 }
 
 TEST(open__fifo_without_a_reader)
@@ -230,11 +225,9 @@ TEST(open__fifo_without_a_reader)
 TEST(reopen__nobody_reads_the_old_one)
 {
 	struct reading reading = {0};
-	uint64_t before = maas_log_dropped();
 	uint64_t start_ms;
 	int fd = open_fifo();
 
-	assert_int_equal(maas_log_start(), 0);
 	log_lines(0, MANY);
 	assert_int_equal(rename(path, other), 0);
 	start_ms = maas_clock_ms();
@@ -245,13 +238,13 @@ TEST(reopen__nobody_reads_the_old_one)
 	maas_log_flush();
 	reading = read_file(path);
 	assert_int_equal(reading.last, MANY);
-	assert_int_equal(reading.told, maas_log_dropped() - before);
+	assert_int_equal(reading.told, dropped());
 	close(fd);
 }
 
 TEST(reopen__new_file)
 {
-	struct reading reading = {0};
+	struct reading reading;
 
 	log_to(path);
 	log_lines(0, 5);
@@ -260,8 +253,7 @@ TEST(reopen__new_file)
 	AWAIT(!access(path, F_OK));
 	log_lines(5, 2);
 	maas_log_stop();
-	reading = read_file(other);
-	assert_int_equal(reading.lines, 5);
+	assert_int_equal(read_file(other).lines, 5);
 	reading = read_file(path);
 	assert_int_equal(reading.lines, 2);
 	assert_true(reading.opened_anew);
@@ -288,13 +280,11 @@ TEST(reopen__fails)
 
 TEST(log__device_is_full)
 {
-	uint64_t before = maas_log_dropped();
 
-	assert_int_equal(maas_log_open("/dev/full"), 0);
-	assert_int_equal(maas_log_start(), 0);
+	log_to("/dev/full");
 	log_lines(0, 300);
 	maas_log_flush();
-	assert_int_equal(maas_log_dropped() - before, 300);
+	assert_int_equal(dropped(), 300);
 	maas_log_stop();
 	assert_int_equal(maas_log_open(path), 0);
 	log_lines(300, 1);
@@ -312,7 +302,6 @@ static void set_file_limit(rlim_t bytes)
  * stands alone. */
 TEST(log__tells_what_it_dropped)
 {
-	uint64_t before = maas_log_dropped();
 	char told[64];
 	char text[2048] = "";
 	int fd;
@@ -322,7 +311,7 @@ TEST(log__tells_what_it_dropped)
 	log_lines(0, 100);
 	maas_log_flush();
 	set_file_limit(RLIM_INFINITY);
-	assert_true(maas_log_dropped() - before > 50);
+	assert_true(dropped() > 50);
 	log_lines(100, 1);
 	maas_log_flush();
 	maas_log_stop();
@@ -332,7 +321,7 @@ TEST(log__tells_what_it_dropped)
 	assert_int_equal(text[1000], '\n');
 	assert_memory_equal(text + 1001 + 20, " info line 100 ", 15);
 	snprintf(told, sizeof(told), " warn log lines dropped count=%u\n",
-		 (unsigned int)(maas_log_dropped() - before));
+		 (unsigned int)(dropped()));
 	assert_non_null(strstr(text + 1001, told));
 }
 
@@ -346,7 +335,7 @@ static void *log_some(void *arg)
 
 TEST(log__many_threads)
 {
-	uint64_t before = maas_log_dropped(), lines = 0, told = 0;
+	uint64_t lines = 0, told = 0;
 	pthread_t threads[4];
 	char line[128];
 	FILE *file;
@@ -368,8 +357,8 @@ TEST(log__many_threads)
 		told += count ? strtoull(count + 14, NULL, 10) : 0;
 	}
 	fclose(file);
-	assert_int_equal(lines + maas_log_dropped() - before, 20000);
-	assert_int_equal(told, maas_log_dropped() - before);
+	assert_int_equal(lines + dropped(), 20000);
+	assert_int_equal(told, dropped());
 }
 
 /* ---- stderr */
@@ -452,7 +441,6 @@ TEST(text__is_one_line)
  * and nobody else does. */
 TEST(log__nobody_reads_stderr)
 {
-	uint64_t before = maas_log_dropped();
 	uint64_t start_ms = maas_clock_ms();
 	struct reading reading = {0};
 	int saved;
@@ -460,7 +448,7 @@ TEST(log__nobody_reads_stderr)
 
 	log_to(NULL);
 	log_lines(0, MANY);
-	assert_true(maas_log_dropped() > before);
+	assert_true(dropped() > 0);
 	maas_log_stop();
 	assert_in_range(maas_clock_ms() - start_ms, 500, PATIENT_MS);
 	assert_int_equal(fcntl(STDERR_FILENO, F_GETFL) & O_NONBLOCK, 0);
@@ -468,7 +456,7 @@ TEST(log__nobody_reads_stderr)
 	maas_log_stop();
 	restore_stderr(saved);
 	read_lines(fd, 0, &reading);
-	assert_int_equal(reading.lines + maas_log_dropped() - before, MANY);
+	assert_int_equal(reading.lines + dropped(), MANY);
 	close(fd);
 }
 
