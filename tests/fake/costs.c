@@ -45,10 +45,6 @@ static void note_lock(const void *lock)
 
 WRAPS(int, pthread_mutex_lock, pthread_mutex_t *lock);
 WRAPS(void, maas_lock_take, struct maas_lock *lock);
-WRAPS(int, poll, struct pollfd *fds, nfds_t count, int timeout_ms);
-WRAPS(int, eventfd_read, int fd, eventfd_t *ret_value);
-WRAPS(int, eventfd_write, int fd, eventfd_t value);
-WRAPS(int, nanosleep, const struct timespec *wanted, struct timespec *ret_left);
 
 int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
 {
@@ -62,27 +58,18 @@ void __wrap_maas_lock_take(struct maas_lock *lock)
 	__real_maas_lock_take(lock);
 }
 
-int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
-{
-	costs.calls++;
-	return __real_poll(fds, count, timeout_ms);
-}
+/* A call of the system, with its arguments in parentheses: with types, and without. */
+#define COUNTS(name, typed, args)                                                                  \
+	int __real_##name typed;                                                                   \
+	int __wrap_##name typed;                                                                   \
+	int __wrap_##name typed                                                                    \
+	{                                                                                          \
+		costs.calls++;                                                                     \
+		return __real_##name args;                                                         \
+	}
 
-int __wrap_eventfd_read(int fd, eventfd_t *ret_value)
-{
-	costs.calls++;
-	return __real_eventfd_read(fd, ret_value);
-}
-
-int __wrap_eventfd_write(int fd, eventfd_t value)
-{
-	costs.calls++;
-	return __real_eventfd_write(fd, value);
-}
-
-int __wrap_nanosleep(const struct timespec *wanted, struct timespec *ret_left)
-{
-	costs.calls++;
-	return __real_nanosleep(wanted, ret_left);
-}
+COUNTS(poll, (struct pollfd * fds, nfds_t count, int timeout_ms), (fds, count, timeout_ms))
+COUNTS(eventfd_read, (int fd, eventfd_t *ret_value), (fd, ret_value))
+COUNTS(eventfd_write, (int fd, eventfd_t value), (fd, value))
+COUNTS(nanosleep, (const struct timespec *wanted, struct timespec *ret_left), (wanted, ret_left))
 /* NOLINTEND */

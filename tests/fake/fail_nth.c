@@ -21,14 +21,7 @@ static __thread unsigned long requests;
 	type __real_##name(__VA_ARGS__);                                                           \
 	type __wrap_##name(__VA_ARGS__)
 
-WRAPS(void *, malloc, size_t len);
-WRAPS(void *, calloc, size_t count, size_t len);
-WRAPS(void *, realloc, void *old, size_t len);
-WRAPS(void *, reallocarray, void *old, size_t count, size_t len);
-WRAPS(void *, aligned_alloc, size_t align, size_t len);
 WRAPS(int, posix_memalign, void **ret_block, size_t align, size_t len);
-WRAPS(char *, strdup, const char *text);
-WRAPS(char *, strndup, const char *text, size_t len);
 WRAPS(void, free, void *block);
 WRAPS(void *, mmap, void *addr, size_t len, int prot, int flags, int fd, off_t offset);
 WRAPS(int, munmap, void *addr, size_t len);
@@ -83,40 +76,26 @@ static void *out_of_memory(void)
 	return NULL;
 }
 
-void *__wrap_malloc(size_t len)
-{
-	return is_due() ? out_of_memory() : counted(__real_malloc(len));
-}
+/* A call that returns a block, with its arguments in parentheses: with types, and without. A block
+ * that `old` was before is counted already. */
+#define ALLOCATES(type, name, old, typed, args)                                                    \
+	type __real_##name typed;                                                                  \
+	type __wrap_##name typed;                                                                  \
+	type __wrap_##name typed                                                                   \
+	{                                                                                          \
+		bool is_new = !(old);                                                              \
+		void *block = is_due() ? out_of_memory() : __real_##name args;                     \
+                                                                                                   \
+		return is_new ? counted(block) : block;                                            \
+	}
 
-void *__wrap_calloc(size_t count, size_t len)
-{
-	return is_due() ? out_of_memory() : counted(__real_calloc(count, len));
-}
-
-void *__wrap_realloc(void *old, size_t len)
-{
-	void *block;
-
-	if (is_due())
-		return out_of_memory();
-	block = __real_realloc(old, len);
-	return old ? block : counted(block);
-}
-
-void *__wrap_reallocarray(void *old, size_t count, size_t len)
-{
-	void *block;
-
-	if (is_due())
-		return out_of_memory();
-	block = __real_reallocarray(old, count, len);
-	return old ? block : counted(block);
-}
-
-void *__wrap_aligned_alloc(size_t align, size_t len)
-{
-	return is_due() ? out_of_memory() : counted(__real_aligned_alloc(align, len));
-}
+ALLOCATES(void *, malloc, NULL, (size_t len), (len))
+ALLOCATES(void *, calloc, NULL, (size_t count, size_t len), (count, len))
+ALLOCATES(void *, realloc, old, (void *old, size_t len), (old, len))
+ALLOCATES(void *, reallocarray, old, (void *old, size_t count, size_t len), (old, count, len))
+ALLOCATES(void *, aligned_alloc, NULL, (size_t align, size_t len), (align, len))
+ALLOCATES(char *, strdup, NULL, (const char *text), (text))
+ALLOCATES(char *, strndup, NULL, (const char *text, size_t len), (text, len))
 
 int __wrap_posix_memalign(void **ret_block, size_t align, size_t len)
 {
@@ -125,16 +104,6 @@ int __wrap_posix_memalign(void **ret_block, size_t align, size_t len)
 	if (!error)
 		counted(*ret_block);
 	return error;
-}
-
-char *__wrap_strdup(const char *text)
-{
-	return is_due() ? out_of_memory() : counted(__real_strdup(text));
-}
-
-char *__wrap_strndup(const char *text, size_t len)
-{
-	return is_due() ? out_of_memory() : counted(__real_strndup(text, len));
 }
 
 void __wrap_free(void *block)

@@ -15,6 +15,16 @@
 
 #define NOBODY UINT32_MAX
 
+static void unlock(struct fake_keys *const *keys)
+{
+	pthread_mutex_unlock(&(*keys)->lock);
+}
+
+/* Holds the lock from here to the end of the block. */
+#define LOCKED(keys)                                                                               \
+	struct fake_keys *const locked __attribute__((cleanup(unlock), unused)) =                  \
+		(pthread_mutex_lock(&(keys)->lock), (keys))
+
 static bool same_slab(struct maas_slab_ref a, struct maas_slab_ref b)
 {
 	return a.slot == b.slot && a.generation == b.generation;
@@ -217,22 +227,18 @@ static void probe(void *ctx, struct maas_lend_session_ref session)
 {
 	struct fake_keys *keys = ctx;
 
-	pthread_mutex_lock(&keys->lock);
+	LOCKED(keys);
 	keys->probes++;
 	keys->probed = session;
-	pthread_mutex_unlock(&keys->lock);
 }
 
 static bool connected(void *ctx, struct maas_lend_session_ref session)
 {
 	struct fake_keys *keys = ctx;
-	bool is;
 
 	(void)session;
-	pthread_mutex_lock(&keys->lock);
-	is = !keys->unconnected && !roll(keys, 1);
-	pthread_mutex_unlock(&keys->lock);
-	return is;
+	LOCKED(keys);
+	return !keys->unconnected && !roll(keys, 1);
 }
 
 static void address(void *ctx, const void *local, struct maas_lend_key_address *ret_address)
@@ -249,10 +255,9 @@ static void stats(void *ctx, struct maas_lend_key_stats *ret_stats)
 {
 	struct fake_keys *keys = ctx;
 
-	pthread_mutex_lock(&keys->lock);
+	LOCKED(keys);
 	*ret_stats = keys->stats;
 	ret_stats->grants = keys->num_keys;
-	pthread_mutex_unlock(&keys->lock);
 }
 
 const struct maas_lend_key_ops fake_key_ops = {
@@ -290,14 +295,13 @@ static void *finish_all(void *arg)
 {
 	struct fake_keys *keys = arg;
 
-	pthread_mutex_lock(&keys->lock);
+	LOCKED(keys);
 	while (!keys->stop) {
 		if (keys->num_ops)
 			finish_first(keys, 0);
 		else
 			pthread_cond_wait(&keys->changed, &keys->lock);
 	}
-	pthread_mutex_unlock(&keys->lock);
 	return NULL;
 }
 
@@ -337,39 +341,30 @@ void fake_keys_grant(struct fake_keys *keys, struct maas_slab_ref ref)
 
 bool fake_keys_finish(struct fake_keys *keys, int status)
 {
-	bool found;
-
-	pthread_mutex_lock(&keys->lock);
-	found = keys->num_ops;
-	if (found)
-		finish_first(keys, status);
-	pthread_mutex_unlock(&keys->lock);
-	return found;
+	LOCKED(keys);
+	if (!keys->num_ops)
+		return false;
+	finish_first(keys, status);
+	return true;
 }
 
 void fake_keys_await(struct fake_keys *keys, unsigned int count)
 {
-	pthread_mutex_lock(&keys->lock);
+	LOCKED(keys);
 	while (keys->num_ops < count)
 		pthread_cond_wait(&keys->changed, &keys->lock);
-	pthread_mutex_unlock(&keys->lock);
 }
 
 void fake_keys_settle(struct fake_keys *keys)
 {
-	pthread_mutex_lock(&keys->lock);
+	LOCKED(keys);
 	keys->mode = FAKE_KEYS_AT_ONCE;
 	while (keys->is_busy || keys->num_ops)
 		pthread_cond_wait(&keys->changed, &keys->lock);
-	pthread_mutex_unlock(&keys->lock);
 }
 
 uint32_t fake_keys_live(struct fake_keys *keys, const struct maas_slab_ref *ref)
 {
-	uint32_t count;
-
-	pthread_mutex_lock(&keys->lock);
-	count = ref ? count_to(keys, *ref) : keys->num_keys;
-	pthread_mutex_unlock(&keys->lock);
-	return count;
+	LOCKED(keys);
+	return ref ? count_to(keys, *ref) : keys->num_keys;
 }
