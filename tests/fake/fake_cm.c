@@ -26,10 +26,10 @@ static struct fake_cm_channel *channel_of(struct rdma_event_channel *cm)
 
 struct rdma_event_channel *rdma_create_event_channel(void)
 {
-	struct fake_cm_channel *channel = fake_due(FAKE_MAKES) ? NULL : calloc(1, sizeof(*channel));
+	struct fake_cm_channel *channel = fake_new(sizeof(*channel), true);
 
 	if (!channel)
-		return fake_refuse(ENOMEM);
+		return NULL;
 	TAILQ_INIT(&channel->events);
 	channel->cm.fd = fake_count_fd();
 	FAKE_LOCKED();

@@ -53,43 +53,23 @@ int rdma_resolve_route(struct rdma_cm_id *cm, int timeout_ms)
 /* ---- queue pairs */
 
 /* With the lock. */
-static int init_attr(const struct fake_cm_id *id, struct ibv_qp_attr *attr, int *ret_mask)
-{
-	*ret_mask = IBV_QP_STATE;
-	switch (attr->qp_state) {
-	case IBV_QPS_INIT:
-		attr->port_num = 1;
-		attr->qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
-		if (id->max_dest_reads)
-			attr->qp_access_flags |= IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC;
-		*ret_mask |= IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS;
-		return 0;
-	case IBV_QPS_RTR:
-		if (!id->peer)
-			return EINVAL;
-		attr->dest_qp_num = id->peer->qp_num;
-		attr->path_mtu = IBV_MTU_4096;
-		attr->max_dest_rd_atomic = id->max_dest_reads;
-		*ret_mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-			     IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
-		return 0;
-	case IBV_QPS_RTS:
-		attr->max_rd_atomic = id->max_reads;
-		*ret_mask |= IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
-			     IBV_QP_MAX_QP_RD_ATOMIC;
-		return 0;
-	default:
-		return EINVAL;
-	}
-}
-
 static int move(struct fake_cm_id *id, enum ibv_qp_state state)
 {
-	struct ibv_qp_attr attr = {.qp_state = state};
-	int mask;
-	int error = init_attr(id, &attr, &mask);
+	const struct ibv_qp_attr attr = {
+		.qp_state = state,
+		.qp_access_flags = id->max_dest_reads
+					   ? IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
+						     IBV_ACCESS_REMOTE_ATOMIC
+					   : IBV_ACCESS_REMOTE_WRITE,
+		.dest_qp_num = id->peer ? id->peer->qp_num : 0,
+		.max_dest_rd_atomic = id->max_dest_reads,
+		.max_rd_atomic = id->max_reads,
+	};
 
-	return error ? error : fake_qp_modify((struct fake_qp *)id->cm.qp, &attr, mask);
+	if (state == IBV_QPS_RTR && !id->peer)
+		return EINVAL;
+	return fake_qp_modify((struct fake_qp *)id->cm.qp, &attr,
+			      IBV_QP_STATE | fake_qp_needed(state));
 }
 
 /* As librdmacm does with a queue pair that it knows: all the way to RTS. */
@@ -123,11 +103,6 @@ void rdma_destroy_qp(struct rdma_cm_id *cm)
 }
 
 /* ---- the request and its answer */
-
-static uint8_t least(uint8_t a, uint8_t b)
-{
-	return a < b ? a : b;
-}
 
 /* With the lock. */
 static int request(struct fake_cm_id *id, const struct rdma_conn_param *param)
@@ -185,7 +160,8 @@ static int answer(struct fake_cm_id *id, const struct rdma_conn_param *param)
 	id->qp_num = id->cm.qp->qp_num;
 	id->max_reads = param->initiator_depth;
 	id->max_dest_reads = param->responder_resources;
-	id->peer->max_reads = least(id->peer->max_reads, param->responder_resources);
+	if (id->peer->max_reads > param->responder_resources)
+		id->peer->max_reads = param->responder_resources;
 	error = bring_up(id);
 	if (error)
 		return error;

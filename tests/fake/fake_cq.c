@@ -10,10 +10,10 @@
 
 struct ibv_comp_channel *ibv_create_comp_channel(struct ibv_context *verbs)
 {
-	struct fake_channel *channel = fake_due(FAKE_MAKES) ? NULL : calloc(1, sizeof(*channel));
+	struct fake_channel *channel = fake_new(sizeof(*channel), true);
 
 	if (!channel)
-		return fake_refuse(ENOMEM);
+		return NULL;
 	channel->verbs.context = verbs;
 	channel->verbs.fd = fake_count_fd();
 	TAILQ_INIT(&channel->ready);
@@ -97,29 +97,20 @@ static void notify(struct fake_cq *cq)
 struct ibv_cq *ibv_create_cq(struct ibv_context *verbs, int cqe, void *cq_context,
 			     struct ibv_comp_channel *channel, int comp_vector)
 {
-	struct fake_cq *cq = fake_due(FAKE_MAKES) ? NULL : calloc(1, sizeof(*cq));
+	FAKE_LOCKED();
 	bool wrong = cqe < 1 || cqe > FAKE_MAX_CQE;
+	size_t size = sizeof(struct fake_cq) + (size_t)cqe * sizeof(struct fake_completion);
+	struct fake_cq *cq = fake_new(size, !wrong && !fake.removed && fake.live.cqs < FAKE_MAX_CQ);
 
 	(void)comp_vector;
 	if (!cq)
-		return fake_refuse(ENOMEM);
-	cq->completions = wrong ? NULL : calloc((size_t)cqe, sizeof(*cq->completions));
-	if (!cq->completions) {
-		free(cq);
 		return fake_refuse(wrong ? EINVAL : ENOMEM);
-	}
 	cq->verbs.context = verbs;
 	cq->verbs.channel = channel;
 	cq->verbs.cq_context = cq_context;
 	cq->verbs.cqe = cqe;
 	cq->channel = (struct fake_channel *)channel;
 	cq->depth = (unsigned int)cqe;
-	FAKE_LOCKED();
-	if (fake.removed || fake.live.cqs >= FAKE_MAX_CQ) {
-		free(cq->completions);
-		free(cq);
-		return fake_refuse(ENOMEM);
-	}
 	if (channel)
 		channel->refcnt++;
 	fake.live.cqs++;
@@ -154,7 +145,6 @@ int ibv_destroy_cq(struct ibv_cq *verbs)
 		cq->channel->verbs.refcnt--;
 	fake.live.cqs--;
 	((struct fake_context *)verbs->context)->objects--;
-	free(cq->completions);
 	free(cq);
 	return 0;
 }

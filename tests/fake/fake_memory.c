@@ -24,15 +24,11 @@ static struct fake_pd *pd_of(struct ibv_pd *verbs)
 
 struct ibv_pd *ibv_alloc_pd(struct ibv_context *verbs)
 {
-	struct fake_pd *pd = fake_due(FAKE_MAKES) ? NULL : calloc(1, sizeof(*pd));
+	FAKE_LOCKED();
+	struct fake_pd *pd = fake_new(sizeof(*pd), !fake.removed && fake.live.pds < FAKE_MAX_PD);
 
 	if (!pd)
-		return fake_refuse(ENOMEM);
-	FAKE_LOCKED();
-	if (fake.removed || fake.live.pds >= FAKE_MAX_PD) {
-		free(pd);
-		return fake_refuse(ENOMEM);
-	}
+		return NULL;
 	pd->verbs.context = verbs;
 	context_of(verbs)->objects++;
 	fake.live.pds++;
@@ -77,56 +73,42 @@ static struct fake_key *find_key(uint32_t key)
 
 /* ---- regions */
 
-static int check_region(const struct fake_mr *mr)
+static int check_region(size_t length, unsigned int access)
 {
 	if (fake.removed)
 		return EIO;
 	if (fake.live.mrs >= (unsigned int)fake.rules.max_mr)
 		return ENOMEM;
-	if (fake.rules.max_pinned && fake.pinned + mr->verbs.length > fake.rules.max_pinned)
+	if (fake.rules.max_pinned && fake.pinned + length > fake.rules.max_pinned)
 		return ENOMEM;
-	if ((mr->access & IBV_ACCESS_REMOTE_WRITE) && !(mr->access & IBV_ACCESS_LOCAL_WRITE))
+	if ((access & IBV_ACCESS_REMOTE_WRITE) && !(access & IBV_ACCESS_LOCAL_WRITE))
 		return EINVAL;
-	return 0;
-}
-
-static int add_region(struct fake_mr *mr)
-{
-	int error = check_region(mr);
-	uint32_t index = error ? 0 : new_index();
-
-	if (!index)
-		return error ? error : ENOMEM;
-	mr->verbs.lkey = index << 8 | 0x5a;
-	mr->verbs.rkey = mr->verbs.lkey;
-	fake.keys[index].mr = mr;
-	fake.pinned += mr->verbs.length;
-	fake.live.mrs++;
-	pd_of(mr->verbs.pd)->objects++;
-	context_of(mr->verbs.context)->objects++;
 	return 0;
 }
 
 struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
 				unsigned int access)
 {
-	struct fake_mr *mr = fake_due(FAKE_MAKES) ? NULL : calloc(1, sizeof(*mr));
-	int error;
+	FAKE_LOCKED();
+	int error = check_region(length, access);
+	uint32_t index = error ? 0 : new_index();
+	struct fake_mr *mr = fake_new(sizeof(*mr), index);
 
 	if (!mr)
-		return fake_refuse(ENOMEM);
+		return fake_refuse(error ? error : ENOMEM);
 	mr->verbs.context = pd->context;
 	mr->verbs.pd = pd;
 	mr->verbs.addr = addr;
 	mr->verbs.length = length;
+	mr->verbs.lkey = index << 8 | 0x5a;
+	mr->verbs.rkey = mr->verbs.lkey;
 	mr->iova = iova;
 	mr->access = access;
-	FAKE_LOCKED();
-	error = add_region(mr);
-	if (error) {
-		free(mr);
-		return fake_refuse(error);
-	}
+	fake.keys[index].mr = mr;
+	fake.pinned += length;
+	fake.live.mrs++;
+	pd_of(pd)->objects++;
+	context_of(pd->context)->objects++;
 	return &mr->verbs;
 }
 
@@ -167,18 +149,13 @@ int ibv_dereg_mr(struct ibv_mr *verbs)
 
 struct ibv_mw *fake_alloc_mw(struct ibv_pd *pd, enum ibv_mw_type type)
 {
-	struct fake_mw *mw = fake_due(FAKE_MAKES) ? NULL : calloc(1, sizeof(*mw));
-	uint32_t index = 0;
+	FAKE_LOCKED();
+	bool room = !fake.removed && fake.live.mws < (unsigned int)fake.rules.max_mw;
+	uint32_t index = room ? new_index() : 0;
+	struct fake_mw *mw = fake_new(sizeof(*mw), index);
 
 	if (!mw)
-		return fake_refuse(ENOMEM);
-	FAKE_LOCKED();
-	if (!fake.removed && fake.live.mws < (unsigned int)fake.rules.max_mw)
-		index = new_index();
-	if (!index) {
-		free(mw);
-		return fake_refuse(ENOMEM);
-	}
+		return NULL;
 	mw->key = index << 8 | 0xfd; /* so that it overflows soon */
 	mw->verbs.context = pd->context;
 	mw->verbs.pd = pd;

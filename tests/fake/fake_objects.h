@@ -77,10 +77,10 @@ struct fake_cq {
 	unsigned int unacked;	   /* … and taken, not acknowledged */
 	bool armed;
 	unsigned int qps;
-	struct fake_completion *completions; /* a ring */
 	unsigned int depth;
 	unsigned int head;
 	atomic_uint count;
+	struct fake_completion completions[]; /* a ring */
 };
 
 struct fake_work {
@@ -112,10 +112,10 @@ struct fake_qp {
 	bool sq_sig_all;
 	unsigned int unacked; /* asynchronous events */
 	LIST_HEAD(, fake_mw) windows;
-	struct fake_work *works;
 	uint64_t freed; /* counts of work since the start */
 	uint64_t run;
 	uint64_t tail;
+	struct fake_work works[];
 };
 
 struct fake {
@@ -156,6 +156,8 @@ void fake_fault_at(const char *where, const char *format, ...)
 bool fake_due(enum fake_kind kind);
 /* NULL, with errno set. */
 void *fake_refuse(int error);
+/* All zero. NULL with ENOMEM, if there is no room for it, or this call has to fail. */
+void *fake_new(size_t size, bool room);
 
 /* An event fd that counts; taken from under the lock only, so that it never blocks. */
 int fake_count_fd(void);
@@ -172,6 +174,8 @@ void fake_async(struct ibv_context *verbs, enum ibv_event_type type, struct fake
 struct fake_qp *fake_qp_find(uint32_t number);
 void fake_qp_destroy(struct ibv_qp *verbs); /* takes the lock itself; never fails */
 int fake_qp_modify(struct fake_qp *qp, const struct ibv_qp_attr *attr, int mask);
+/* The mask of what has to be given, besides the state. */
+int fake_qp_needed(enum ibv_qp_state to);
 /* Runs what may run. */
 void fake_qp_run(struct fake_qp *qp);
 void fake_qp_to_error(struct fake_qp *qp);

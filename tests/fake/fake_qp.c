@@ -3,6 +3,7 @@
 #include "tests/fake/fake_objects.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,26 +36,6 @@ static uint32_t new_number(void)
 	return 0;
 }
 
-static int add(struct fake_qp *qp)
-{
-	uint32_t number = 0;
-
-	if (fake.removed)
-		return EIO;
-	if (fake.live.qps < (unsigned int)fake.rules.max_qp)
-		number = new_number();
-	if (!number)
-		return ENOMEM;
-	qp->verbs.qp_num = number;
-	fake.qps[number % FAKE_QPS] = qp;
-	fake.live.qps++;
-	((struct fake_pd *)qp->verbs.pd)->objects++;
-	((struct fake_cq *)qp->verbs.send_cq)->qps++;
-	((struct fake_cq *)qp->verbs.recv_cq)->qps++;
-	((struct fake_context *)qp->verbs.context)->objects++;
-	return 0;
-}
-
 static bool can_be(const struct ibv_qp_init_attr *init)
 {
 	return init->qp_type == IBV_QPT_RC && init->send_cq && init->recv_cq &&
@@ -62,18 +43,16 @@ static bool can_be(const struct ibv_qp_init_attr *init)
 	       init->cap.max_send_sge <= FAKE_SGES && init->cap.max_inline_data <= FAKE_MAX_INLINE;
 }
 
-static struct fake_qp *new_qp(struct ibv_pd *pd, const struct ibv_qp_init_attr *init)
+struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *init)
 {
-	struct fake_qp *qp = calloc(1, sizeof(*qp));
+	FAKE_LOCKED();
+	unsigned int depth = init->cap.max_send_wr ? init->cap.max_send_wr : 1;
+	bool room = !fake.removed && fake.live.qps < (unsigned int)fake.rules.max_qp;
+	uint32_t number = can_be(init) && room ? new_number() : 0;
+	struct fake_qp *qp = fake_new(sizeof(*qp) + depth * sizeof(*qp->works), number);
 
 	if (!qp)
-		return NULL;
-	qp->depth = init->cap.max_send_wr ? init->cap.max_send_wr : 1;
-	qp->works = calloc(qp->depth, sizeof(*qp->works));
-	if (!qp->works) {
-		free(qp);
-		return NULL;
-	}
+		return fake_refuse(!can_be(init) ? EINVAL : fake.removed ? EIO : ENOMEM);
 	qp->verbs.context = pd->context;
 	qp->verbs.qp_context = init->qp_context;
 	qp->verbs.pd = pd;
@@ -81,28 +60,16 @@ static struct fake_qp *new_qp(struct ibv_pd *pd, const struct ibv_qp_init_attr *
 	qp->verbs.recv_cq = init->recv_cq;
 	qp->verbs.qp_type = init->qp_type;
 	qp->verbs.state = IBV_QPS_RESET;
+	qp->verbs.qp_num = number;
+	qp->depth = depth;
 	qp->max_inline = init->cap.max_inline_data;
 	qp->sq_sig_all = init->sq_sig_all;
-	return qp;
-}
-
-struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *init)
-{
-	struct fake_qp *qp;
-	int error;
-
-	if (!can_be(init))
-		return fake_refuse(EINVAL);
-	qp = fake_due(FAKE_MAKES) ? NULL : new_qp(pd, init);
-	if (!qp)
-		return fake_refuse(ENOMEM);
-	FAKE_LOCKED();
-	error = add(qp);
-	if (error) {
-		free(qp->works);
-		free(qp);
-		return fake_refuse(error);
-	}
+	fake.qps[number % FAKE_QPS] = qp;
+	fake.live.qps++;
+	((struct fake_pd *)pd)->objects++;
+	((struct fake_cq *)init->send_cq)->qps++;
+	((struct fake_cq *)init->recv_cq)->qps++;
+	((struct fake_context *)pd->context)->objects++;
 	return &qp->verbs;
 }
 
@@ -137,7 +104,6 @@ void fake_qp_destroy(struct ibv_qp *verbs)
 	((struct fake_cq *)verbs->send_cq)->qps--;
 	((struct fake_cq *)verbs->recv_cq)->qps--;
 	((struct fake_context *)verbs->context)->objects--;
-	free(qp->works);
 	free(qp);
 }
 
@@ -151,36 +117,31 @@ int ibv_destroy_qp(struct ibv_qp *verbs)
 
 /* ---- states */
 
+#define FROM(state) (1u << (state))
+
 static bool may_go(enum ibv_qp_state from, enum ibv_qp_state to)
 {
-	switch (to) {
-	case IBV_QPS_INIT:
-		return from == IBV_QPS_RESET || from == IBV_QPS_INIT;
-	case IBV_QPS_RTR:
-		return from == IBV_QPS_INIT;
-	case IBV_QPS_RTS:
-		return from == IBV_QPS_RTR || from == IBV_QPS_RTS;
-	case IBV_QPS_ERR:
-		return true;
-	default:
-		return false;
-	}
+	static const unsigned int froms[IBV_QPS_UNKNOWN + 1] = {
+		[IBV_QPS_INIT] = FROM(IBV_QPS_RESET) | FROM(IBV_QPS_INIT),
+		[IBV_QPS_RTR] = FROM(IBV_QPS_INIT),
+		[IBV_QPS_RTS] = FROM(IBV_QPS_RTR) | FROM(IBV_QPS_RTS),
+		[IBV_QPS_ERR] = UINT_MAX,
+	};
+
+	return froms[to] & FROM(from);
 }
 
-static int needed(enum ibv_qp_state to)
+int fake_qp_needed(enum ibv_qp_state to)
 {
-	switch (to) {
-	case IBV_QPS_INIT:
-		return IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS;
-	case IBV_QPS_RTR:
-		return IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-		       IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
-	case IBV_QPS_RTS:
-		return IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
-		       IBV_QP_MAX_QP_RD_ATOMIC;
-	default:
-		return 0;
-	}
+	static const int needed[IBV_QPS_UNKNOWN + 1] = {
+		[IBV_QPS_INIT] = IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS,
+		[IBV_QPS_RTR] = IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+				IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER,
+		[IBV_QPS_RTS] = IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
+				IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC,
+	};
+
+	return needed[to];
 }
 
 int fake_qp_modify(struct fake_qp *qp, const struct ibv_qp_attr *attr, int mask)
@@ -191,7 +152,7 @@ int fake_qp_modify(struct fake_qp *qp, const struct ibv_qp_attr *attr, int mask)
 	if (to == IBV_QPS_RESET && from != IBV_QPS_RESET)
 		fake_fault("a live queue pair goes to RESET: rxe crashes");
 	if ((mask & IBV_QP_STATE) &&
-	    (!may_go(from, to) || (from != to && (mask & needed(to)) != needed(to))))
+	    (!may_go(from, to) || (from != to && fake_qp_needed(to) & ~mask)))
 		return EINVAL;
 	if (mask & IBV_QP_ACCESS_FLAGS)
 		qp->access = attr->qp_access_flags;
@@ -231,27 +192,17 @@ struct fake_work *fake_qp_work(struct fake_qp *qp, uint64_t at)
 	return &qp->works[at % qp->depth];
 }
 
-static enum ibv_wc_opcode completed(enum ibv_wr_opcode opcode)
-{
-	switch (opcode) {
-	case IBV_WR_RDMA_READ:
-		return IBV_WC_RDMA_READ;
-	case IBV_WR_BIND_MW:
-		return IBV_WC_BIND_MW;
-	case IBV_WR_LOCAL_INV:
-		return IBV_WC_LOCAL_INV;
-	default:
-		return IBV_WC_RDMA_WRITE;
-	}
-}
-
 void fake_qp_complete(struct fake_qp *qp, enum ibv_wc_status status)
 {
+	static const enum ibv_wc_opcode completed[16] = {[IBV_WR_RDMA_WRITE] = IBV_WC_RDMA_WRITE,
+							 [IBV_WR_RDMA_READ] = IBV_WC_RDMA_READ,
+							 [IBV_WR_BIND_MW] = IBV_WC_BIND_MW,
+							 [IBV_WR_LOCAL_INV] = IBV_WC_LOCAL_INV};
 	const struct fake_work *work = fake_qp_work(qp, qp->run++);
 	struct fake_completion completion = {
 		.wc = {.wr_id = work->wr_id,
 		       .status = status,
-		       .opcode = completed(work->opcode),
+		       .opcode = completed[work->opcode],
 		       .vendor_err = status ? 0x88 : 0,
 		       .qp_num = qp->verbs.qp_num},
 		.upto = qp->run,
@@ -264,11 +215,6 @@ void fake_qp_complete(struct fake_qp *qp, enum ibv_wc_status status)
 	/* A failure is always told. */
 	if (signalled || status)
 		fake_cq_add((struct fake_cq *)qp->verbs.send_cq, &completion);
-}
-
-static bool is_held(const struct fake_work *work)
-{
-	return fake.held_opcodes & FAKE_OP(work->opcode);
 }
 
 static void run_one(struct fake_qp *qp)
@@ -292,7 +238,7 @@ void fake_qp_run(struct fake_qp *qp)
 	if (fake.muted)
 		return;
 	while (qp->run < qp->tail && qp->verbs.state == IBV_QPS_RTS &&
-	       !is_held(fake_qp_work(qp, qp->run)))
+	       !(fake.held_opcodes & FAKE_OP(fake_qp_work(qp, qp->run)->opcode)))
 		run_one(qp);
 	while (qp->run < qp->tail && qp->verbs.state == IBV_QPS_ERR)
 		fake_qp_complete(qp, IBV_WC_WR_FLUSH_ERR);

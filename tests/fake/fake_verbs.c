@@ -85,6 +85,14 @@ void *fake_refuse(int error)
 	return NULL;
 }
 
+void *fake_new(size_t size, bool room)
+{
+	bool due = fake_due(FAKE_MAKES);
+	void *object = due || !room ? NULL : calloc(1, size);
+
+	return object ? object : fake_refuse(ENOMEM);
+}
+
 /* ---- file descriptors that count */
 
 int fake_count_fd(void)
@@ -212,11 +220,10 @@ void fake_remove_device(void)
 
 struct ibv_device **ibv_get_device_list(int *ret_count)
 {
-	struct ibv_device **list =
-		fake_due(FAKE_MAKES) ? NULL : calloc(2, sizeof(struct ibv_device *));
+	struct ibv_device **list = fake_new(2 * sizeof(*list), true);
 
 	if (!list)
-		return fake_refuse(ENOMEM);
+		return NULL;
 	if (!fake.rules.no_device)
 		list[0] = &fake.device;
 	if (ret_count)
@@ -236,11 +243,11 @@ const char *ibv_get_device_name(struct ibv_device *device)
 
 struct ibv_context *ibv_open_device(struct ibv_device *device)
 {
-	struct fake_context *context = fake_due(FAKE_MAKES) ? NULL : calloc(1, sizeof(*context));
+	struct fake_context *context = fake_new(sizeof(*context), true);
 
 	(void)device; /* there is one */
 	if (!context)
-		return fake_refuse(ENOMEM);
+		return NULL;
 	context_init(context);
 	context->verbs.async_fd = fake_count_fd();
 	FAKE_LOCKED();
@@ -314,27 +321,20 @@ int ibv_query_port(struct ibv_context *verbs, uint8_t port, struct _compat_ibv_p
 /* RoCE v2, as IPv6 addresses; the last is empty. */
 static const char *const gids[FAKE_GIDS] = {"fe80::1", "::ffff:127.0.0.1", "::1"};
 
-int ibv_query_gid(struct ibv_context *verbs, uint8_t port, int index, union ibv_gid *ret_gid)
-{
-	(void)verbs;
-	if (port != 1 || index < 0 || index >= FAKE_GIDS || !gids[index])
-		return -1;
-	return inet_pton(AF_INET6, gids[index], ret_gid->raw) == 1 ? 0 : -1;
-}
-
 int _ibv_query_gid_ex(struct ibv_context *verbs, uint32_t port, uint32_t index,
 		      struct ibv_gid_entry *ret_entry, uint32_t flags, size_t entry_size)
 {
+	(void)verbs;
 	(void)flags;
 	(void)entry_size;
-	if (index >= FAKE_GIDS || !gids[index])
+	if (port != 1 || index >= FAKE_GIDS || !gids[index])
 		return ENODATA;
 	*ret_entry = (struct ibv_gid_entry){
 		.gid_index = index,
 		.port_num = port,
 		.gid_type = IBV_GID_TYPE_ROCE_V2,
 	};
-	return ibv_query_gid(verbs, (uint8_t)port, (int)index, &ret_entry->gid);
+	return inet_pton(AF_INET6, gids[index], ret_entry->gid.raw) == 1 ? 0 : ENODATA;
 }
 
 ssize_t _ibv_query_gid_table(struct ibv_context *verbs, struct ibv_gid_entry *ret_entries,
