@@ -3,7 +3,6 @@
 #include "tests/unit/slab/slab_model.h"
 
 #include "tests/counts.h"
-#include "tests/random.h"
 
 #define STALE_REFS    256
 #define PHASE_OPS     5000

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of tls: what is refused of the files, and what a client's certificate proves over a real
  * handshake. */
-#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <gnutls/gnutls.h>
 
 #include "tests/unit/tls/certs.h"
-#include "tests/unit/unit.h"
 #include "tls/tls.h"
 
 #define NAMES(...)                                                                                 \
@@ -17,7 +14,6 @@
 	.num_names = sizeof((const struct cert_name[]){__VA_ARGS__}) / sizeof(struct cert_name)
 #define DNS(text) {GNUTLS_SAN_DNSNAME, text, 0}
 #define URI(text) {GNUTLS_SAN_URI, text, 0}
-#define DAY_S	  86400
 
 static char directory[] = "/tmp/test_tls.XXXXXX";
 static const struct cert *ca, *other, *server;
@@ -146,14 +142,9 @@ struct pair {
 	bool shaken;
 };
 
-static struct pair *pair_of(struct maas_tls_stream *stream)
-{
-	return (struct pair *)((char *)stream - offsetof(struct pair, stream));
-}
-
 static void on_shaken(struct maas_tls_stream *stream)
 {
-	pair_of(stream)->shaken = true;
+	((struct pair *)((char *)stream - offsetof(struct pair, stream)))->shaken = true;
 }
 
 /* Of an intermediate CA, which the client shows with its own certificate; or NULL. */
