@@ -109,8 +109,7 @@ void fake_cm_free(struct fake_cm_id *id)
 /* Requests that nobody took go with the listener. */
 static void drop_requests(const struct fake_cm_id *listener)
 {
-	struct fake_cm_id *id;
-	struct fake_cm_id *next;
+	struct fake_cm_id *id, *next;
 
 	if (listener->state != FAKE_CM_LISTENING)
 		return;
@@ -155,7 +154,7 @@ void fake_cm_removed(void)
 
 	TAILQ_FOREACH (id, &ids, link)
 		if (id->cm.verbs)
-			fake_cm_tell(id, RDMA_CM_EVENT_DEVICE_REMOVAL, 0, NULL, 0, 0);
+			fake_cm_say(id, RDMA_CM_EVENT_DEVICE_REMOVAL, 0);
 }
 
 /* ---- addresses */
@@ -233,8 +232,7 @@ int fake_cm_tell(struct fake_cm_id *id, enum rdma_cm_event_type type, int status
 void fake_cm_forget(struct fake_cm_id *id)
 {
 	struct fake_cm_channel *channel = channel_of(id->cm.channel);
-	struct fake_cm_event *event;
-	struct fake_cm_event *next;
+	struct fake_cm_event *event, *next;
 
 	for (event = TAILQ_FIRST(&channel->events); event; event = next) {
 		next = TAILQ_NEXT(event, link);

@@ -73,6 +73,11 @@ static inline int fake_result(int error)
 /* An event with `len` bytes of private data, as it arrives in `room`. 0 or ENOMEM. */
 int fake_cm_tell(struct fake_cm_id *id, enum rdma_cm_event_type type, int status, const void *data,
 		 size_t len, size_t room);
+static inline int fake_cm_say(struct fake_cm_id *id, enum rdma_cm_event_type type, int status)
+{
+	return fake_cm_tell(id, type, status, NULL, 0, 0);
+}
+
 /* The id that listens at a port, or NULL. */
 struct fake_cm_id *fake_cm_listener(uint16_t port);
 /* A new one for a request that came to `listener`; NULL: no memory. */

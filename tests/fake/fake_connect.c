@@ -9,31 +9,24 @@
 
 /* ---- the way */
 
-/* At 127.0.0.1; the tests dial by IPv4. */
-static bool is_ours(const struct sockaddr *addr)
-{
-	const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)addr;
-
-	return addr->sa_family == AF_INET && v4->sin_addr.s_addr == htonl(INADDR_LOOPBACK);
-}
-
 int rdma_resolve_addr(struct rdma_cm_id *cm, struct sockaddr *from, struct sockaddr *to,
 		      int timeout_ms)
 {
-	struct fake_cm_id *id = fake_cm_id_of(cm);
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)to;
+	bool is_ours = to->sa_family == AF_INET && v4->sin_addr.s_addr == htonl(INADDR_LOOPBACK);
 
 	(void)from;
 	(void)timeout_ms;
 	if (fake_due(FAKE_MAKES))
 		return fake_fail(ENOMEM);
-	if (!is_ours(to) || fake.removed)
+	if (!is_ours || fake.removed)
 		return fake_fail(ENODEV);
 	FAKE_LOCKED();
 	memcpy(&cm->route.addr.dst_storage, to, sizeof(struct sockaddr_in));
 	cm->verbs = &fake.cm.verbs;
 	cm->port_num = 1;
-	id->state = FAKE_CM_ADDRESSED;
-	return fake_result(fake_cm_tell(id, RDMA_CM_EVENT_ADDR_RESOLVED, 0, NULL, 0, 0));
+	fake_cm_id_of(cm)->state = FAKE_CM_ADDRESSED;
+	return fake_result(fake_cm_say(fake_cm_id_of(cm), RDMA_CM_EVENT_ADDR_RESOLVED, 0));
 }
 
 int rdma_resolve_route(struct rdma_cm_id *cm, int timeout_ms)
@@ -47,7 +40,7 @@ int rdma_resolve_route(struct rdma_cm_id *cm, int timeout_ms)
 		return fake_fail(EINVAL);
 	FAKE_LOCKED();
 	id->state = FAKE_CM_ROUTED;
-	return fake_result(fake_cm_tell(id, RDMA_CM_EVENT_ROUTE_RESOLVED, 0, NULL, 0, 0));
+	return fake_result(fake_cm_say(id, RDMA_CM_EVENT_ROUTE_RESOLVED, 0));
 }
 
 /* ---- queue pairs */
@@ -73,13 +66,13 @@ static int move(struct fake_cm_id *id, enum ibv_qp_state state)
 }
 
 /* As librdmacm does with a queue pair that it knows: all the way to RTS. */
-static int bring_up(struct fake_cm_id *id)
+static int bring_up(struct fake_cm_id *id, enum ibv_qp_state first)
 {
-	int error = move(id, IBV_QPS_INIT);
+	int error = 0;
 
-	if (!error)
-		error = move(id, IBV_QPS_RTR);
-	return error ? error : move(id, IBV_QPS_RTS);
+	for (enum ibv_qp_state state = first; state <= IBV_QPS_RTS && !error; state++)
+		error = move(id, state);
+	return error;
 }
 
 int rdma_create_qp(struct rdma_cm_id *cm, struct ibv_pd *pd, struct ibv_qp_init_attr *init)
@@ -112,7 +105,7 @@ static int request(struct fake_cm_id *id, const struct rdma_conn_param *param)
 	struct fake_cm_event *event;
 
 	if (!listener)
-		return fake_cm_tell(id, RDMA_CM_EVENT_REJECTED, FAKE_CM_NO_LISTENER, NULL, 0, 0);
+		return fake_cm_say(id, RDMA_CM_EVENT_REJECTED, FAKE_CM_NO_LISTENER);
 	child = fake_cm_child(listener);
 	if (!child)
 		return ENOMEM;
@@ -150,49 +143,39 @@ int rdma_connect(struct rdma_cm_id *cm, struct rdma_conn_param *param)
 	return fake_result(error);
 }
 
-/* With the lock. */
-static int answer(struct fake_cm_id *id, const struct rdma_conn_param *param)
+int rdma_accept(struct rdma_cm_id *cm, struct rdma_conn_param *param)
 {
+	struct fake_cm_id *id = fake_cm_id_of(cm);
 	int error;
 
-	if (id->state != FAKE_CM_CONNECTING || !id->peer || !id->cm.qp)
-		return EINVAL;
-	id->qp_num = id->cm.qp->qp_num;
+	if (fake_due(FAKE_MAKES))
+		return fake_fail(ENOMEM);
+	FAKE_LOCKED();
+	if (id->state != FAKE_CM_CONNECTING || !id->peer || !cm->qp)
+		return fake_fail(EINVAL);
+	id->qp_num = cm->qp->qp_num;
 	id->max_reads = param->initiator_depth;
 	id->max_dest_reads = param->responder_resources;
 	if (id->peer->max_reads > param->responder_resources)
 		id->peer->max_reads = param->responder_resources;
-	error = bring_up(id);
-	if (error)
-		return error;
-	if (fake_cm_tell(id->peer, RDMA_CM_EVENT_CONNECT_RESPONSE, 0, param->private_data,
-			 param->private_data_len, FAKE_CM_ACCEPT))
-		return ENOMEM;
-	id->state = FAKE_CM_ACCEPTED;
-	return 0;
-}
-
-int rdma_accept(struct rdma_cm_id *cm, struct rdma_conn_param *param)
-{
-	if (fake_due(FAKE_MAKES))
-		return fake_fail(ENOMEM);
-	FAKE_LOCKED();
-	return fake_result(answer(fake_cm_id_of(cm), param));
+	error = bring_up(id, IBV_QPS_INIT);
+	if (!error)
+		error = fake_cm_tell(id->peer, RDMA_CM_EVENT_CONNECT_RESPONSE, 0,
+				     param->private_data, param->private_data_len, FAKE_CM_ACCEPT);
+	if (!error)
+		id->state = FAKE_CM_ACCEPTED;
+	return fake_result(error);
 }
 
 int fake_cm_establish(struct fake_cm_id *id)
 {
-	int error = id->peer ? 0 : ECONNRESET;
+	int error = id->peer ? bring_up(id, IBV_QPS_RTR) : ECONNRESET;
 
-	if (!error)
-		error = move(id, IBV_QPS_RTR);
-	if (!error)
-		error = move(id, IBV_QPS_RTS);
 	if (error)
 		return -error;
 	id->state = FAKE_CM_CONNECTED;
 	id->peer->state = FAKE_CM_CONNECTED;
-	return -fake_cm_tell(id->peer, RDMA_CM_EVENT_ESTABLISHED, 0, NULL, 0, 0);
+	return -fake_cm_say(id->peer, RDMA_CM_EVENT_ESTABLISHED, 0);
 }
 
 int rdma_reject(struct rdma_cm_id *cm, const void *data, uint8_t len)
@@ -221,7 +204,7 @@ static void end(struct fake_cm_id *id)
 	id->state = FAKE_CM_ENDED;
 	id->peer = NULL;
 	if (was_up)
-		fake_cm_tell(id, RDMA_CM_EVENT_DISCONNECTED, 0, NULL, 0, 0);
+		fake_cm_say(id, RDMA_CM_EVENT_DISCONNECTED, 0);
 }
 
 void fake_cm_part(struct fake_cm_id *id)
@@ -234,7 +217,7 @@ void fake_cm_part(struct fake_cm_id *id)
 	if (peer->state == FAKE_CM_CONNECTING) {
 		/* A request that nobody answers, or that nobody waits for. */
 		peer->peer = NULL;
-		fake_cm_tell(peer, RDMA_CM_EVENT_REJECTED, FAKE_CM_NO_LISTENER, NULL, 0, 0);
+		fake_cm_say(peer, RDMA_CM_EVENT_REJECTED, FAKE_CM_NO_LISTENER);
 	} else {
 		end(peer);
 	}
@@ -243,14 +226,12 @@ void fake_cm_part(struct fake_cm_id *id)
 int rdma_disconnect(struct rdma_cm_id *cm)
 {
 	struct fake_cm_id *id = fake_cm_id_of(cm);
-	struct fake_cm_id *peer;
 
 	FAKE_LOCKED();
 	/* librdmacm moves the queue pair that it knows. */
 	if (cm->qp)
 		fake_qp_to_error((struct fake_qp *)cm->qp);
-	peer = id->peer;
-	if (!peer || (id->state != FAKE_CM_CONNECTED && id->state != FAKE_CM_ACCEPTED))
+	if (!id->peer || (id->state != FAKE_CM_CONNECTED && id->state != FAKE_CM_ACCEPTED))
 		return fake_fail(EINVAL);
 	fake_cm_part(id);
 	end(id);

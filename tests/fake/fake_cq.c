@@ -82,16 +82,6 @@ void ibv_ack_cq_events(struct ibv_cq *verbs, unsigned int count)
 		cq->unacked -= count;
 }
 
-static void notify(struct fake_cq *cq)
-{
-	if (!cq->armed || !cq->channel)
-		return;
-	cq->armed = false;
-	if (!cq->events++)
-		TAILQ_INSERT_TAIL(&cq->channel->ready, cq, link);
-	fake_count_up(cq->channel->verbs.fd);
-}
-
 /* ---- queues */
 
 struct ibv_cq *ibv_create_cq(struct ibv_context *verbs, int cqe, void *cq_context,
@@ -171,19 +161,12 @@ void fake_cq_add(struct fake_cq *cq, const struct fake_completion *completion)
 	}
 	cq->completions[(cq->head + count) % cq->depth] = *completion;
 	atomic_store(&cq->count, count + 1);
-	notify(cq);
-}
-
-static void take(struct fake_cq *cq, struct ibv_wc *ret_wc)
-{
-	const struct fake_completion *completion = &cq->completions[cq->head];
-	struct fake_qp *qp = fake_qp_find(completion->wc.qp_num);
-
-	*ret_wc = completion->wc;
-	if (qp && qp->freed < completion->upto)
-		qp->freed = completion->upto;
-	cq->head = (cq->head + 1) % cq->depth;
-	atomic_fetch_sub(&cq->count, 1);
+	if (!cq->armed || !cq->channel)
+		return;
+	cq->armed = false;
+	if (!cq->events++)
+		TAILQ_INSERT_TAIL(&cq->channel->ready, cq, link);
+	fake_count_up(cq->channel->verbs.fd);
 }
 
 int fake_poll_cq(struct ibv_cq *verbs, int max, struct ibv_wc *ret_wcs)
@@ -194,7 +177,14 @@ int fake_poll_cq(struct ibv_cq *verbs, int max, struct ibv_wc *ret_wcs)
 	if (!atomic_load(&cq->count))
 		return 0;
 	FAKE_LOCKED();
-	while (n < max && atomic_load(&cq->count))
-		take(cq, &ret_wcs[n++]);
+	for (; n < max && atomic_load(&cq->count); atomic_fetch_sub(&cq->count, 1)) {
+		const struct fake_completion *completion = &cq->completions[cq->head];
+		struct fake_qp *qp = fake_qp_find(completion->wc.qp_num);
+
+		ret_wcs[n++] = completion->wc;
+		if (qp && qp->freed < completion->upto)
+			qp->freed = completion->upto;
+		cq->head = (cq->head + 1) % cq->depth;
+	}
 	return n;
 }

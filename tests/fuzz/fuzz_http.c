@@ -10,19 +10,6 @@
 #include "http/parse.h"
 #include "tests/fuzz/fuzz.h"
 
-static void try_path(const char *text)
-{
-	char ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT];
-	int route;
-
-	memset(ids, 0, sizeof(ids));
-	route = maas_http_route_find(text, ids);
-	REQUIRE(route == -ENOENT || maas_http_route_pattern((unsigned int)route));
-	for (int i = 0; i < MAAS_HTTP_PATH_IDS; i++)
-		REQUIRE(memchr(ids[i], '\0', MAAS_SLAB_ID_TEXT) && !strchr(ids[i], '/'));
-	REQUIRE(maas_http_method_parse(text) < MAAS_HTTP_METHODS);
-}
-
 static void try_escapes(const char *text)
 {
 	size_t len = strlen(text);
@@ -37,6 +24,20 @@ static void try_escapes(const char *text)
 		REQUIRE(*at > ' ' && *at < 0x7f);
 	REQUIRE(strlen(word) < sizeof(word) && (*word || !*copy));
 	free(copy);
+}
+
+static void try_path(const char *text)
+{
+	char ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT];
+	int route;
+
+	memset(ids, 0, sizeof(ids));
+	route = maas_http_route_find(text, ids);
+	REQUIRE(route == -ENOENT || maas_http_route_pattern((unsigned int)route));
+	for (int i = 0; i < MAAS_HTTP_PATH_IDS; i++)
+		REQUIRE(memchr(ids[i], '\0', MAAS_SLAB_ID_TEXT) && !strchr(ids[i], '/'));
+	REQUIRE(maas_http_method_parse(text) < MAAS_HTTP_METHODS);
+	try_escapes(text);
 }
 
 /* Two parts, between them a blank: an origin and the authority that it may be of. */
@@ -213,37 +214,22 @@ static void try_small(const char *text, size_t len)
 	check_fault(maas_http_json_none(text, len, &fault), &fault);
 }
 
-static void try_one(char parser, const char *text, size_t len)
+static void try_one(uint8_t parser, const char *text, size_t len)
 {
-	switch (parser) {
-	case 'p':
-		try_path(text);
-		try_escapes(text);
-		break;
-	case 'h':
-		try_authority(text);
-		break;
-	case 'r':
-		try_range(text);
-		break;
-	case 'c':
-		try_content_range(text);
-		break;
-	case 'u':
-		try_number(text);
-		break;
-	case 'a':
-		try_allocate(text, len);
-		break;
-	case 'v':
-		try_pieces(text, len);
-		break;
-	case 'f':
-		try_lists(text, len);
-		break;
-	default:
+	static void (*const of_text[256])(const char *) = {['p'] = try_path,
+							   ['h'] = try_authority,
+							   ['r'] = try_range,
+							   ['c'] = try_content_range,
+							   ['u'] = try_number};
+	static void (*const of_body[256])(const char *, size_t) = {
+		['a'] = try_allocate, ['v'] = try_pieces, ['f'] = try_lists};
+
+	if (of_text[parser])
+		of_text[parser](text);
+	else if (of_body[parser])
+		of_body[parser](text, len);
+	else
 		try_small(text, len);
-	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -258,7 +244,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	memcpy(text, data + 1, size - 1);
 	text[size - 1] = '\0';
-	try_one((char)data[0], text, size - 1);
+	try_one(data[0], text, size - 1);
 	free(text);
 	return 0;
 }

@@ -62,8 +62,7 @@ static void try_again(const struct maasd_options *options)
 	char *argv[MAASD_OPTIONS + 1] = {NULL};
 	char error[MAASD_OPTIONS_ERROR];
 	struct maasd_options again;
-	struct maas_buf first = {0};
-	struct maas_buf second = {0};
+	struct maas_buf first = {0}, second = {0};
 	int argc;
 
 	print(options, &first);

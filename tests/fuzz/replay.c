@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs a fuzz target on every file of the given directories, where there is no libFuzzer. */
 #include <dirent.h>
+#include <err.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -10,22 +11,14 @@
 static int run_file(const char *path)
 {
 	FILE *file = fopen(path, "rb");
-	uint8_t *data;
+	uint8_t *data = NULL;
 	struct stat st;
-	size_t size;
 
-	if (!file || fstat(fileno(file), &st)) {
-		perror(path);
-		exit(1);
-	}
-	size = (size_t)st.st_size;
-	data = malloc(size + 1);
-	if (!data || fread(data, 1, size, file) != size) {
-		fprintf(stderr, "%s: cannot be read\n", path);
-		exit(1);
-	}
+	if (!file || fstat(fileno(file), &st) || !(data = malloc((size_t)st.st_size + 1)) ||
+	    fread(data, 1, (size_t)st.st_size, file) != (size_t)st.st_size)
+		err(1, "%s", path);
 	fclose(file);
-	LLVMFuzzerTestOneInput(data, size);
+	LLVMFuzzerTestOneInput(data, (size_t)st.st_size);
 	free(data);
 	return 1;
 }
@@ -36,17 +29,13 @@ static int run_directory(const char *name)
 	const struct dirent *entry;
 	int count = 0;
 
-	if (!dir) {
-		perror(name);
-		exit(1);
-	}
+	if (!dir)
+		err(1, "%s", name);
 	while ((entry = readdir(dir))) {
 		char path[4096];
 
-		if (entry->d_name[0] == '.')
-			continue;
 		snprintf(path, sizeof(path), "%s/%s", name, entry->d_name);
-		count += run_file(path);
+		count += entry->d_name[0] == '.' ? 0 : run_file(path);
 	}
 	closedir(dir);
 	return count;
