@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -131,17 +132,13 @@ static inline void threads_run(size_t count, void *(*run)(void *), void *arg, si
 
 static inline void nap_ms(long ms)
 {
-	const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-	nanosleep(&pause, NULL);
+	usleep((useconds_t)ms * 1000);
 }
 
 /* A tenth of a millisecond. */
 static inline void nap(void)
 {
-	const struct timespec pause = {.tv_nsec = 100000};
-
-	nanosleep(&pause, NULL);
+	usleep(100);
 }
 
 /* Waits until another thread makes it true; fails after ten seconds. */

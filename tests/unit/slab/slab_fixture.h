@@ -85,17 +85,19 @@ static inline void pools_close(void)
 			pool_close(pools[i]);
 }
 
+static char pool_error[MAAS_SLAB_ERROR]; /* of the last refusal */
+
 /* Refused, with `words` in the reason. */
 static inline void expect_refused_as(const struct maas_slab_options *options, int wanted,
 				     const char *words)
 {
-	char error[MAAS_SLAB_ERROR] = "";
 	struct maas_slab *slab = NULL;
 
-	assert_int_equal(maas_slab_open(options, error, &slab), wanted);
+	*pool_error = '\0';
+	assert_int_equal(maas_slab_open(options, pool_error, &slab), wanted);
 	assert_null(slab);
-	if (!strstr(error, words))
-		fail_msg("'%s' is not in: %s", words, error);
+	if (!strstr(pool_error, words))
+		fail_msg("'%s' is not in: %s", words, pool_error);
 }
 
 /* ---- slabs */

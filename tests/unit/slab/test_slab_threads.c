@@ -34,6 +34,8 @@ struct worker {
 
 static const uint64_t sizes[] = {64, 100, 1024, 4000, 16384};
 
+static const struct maas_slab_label label = {.owner = 1};
+
 static uint64_t ref_pack(struct maas_slab_ref ref)
 {
 	return (uint64_t)ref.slot << 32 | ref.generation;
@@ -42,6 +44,15 @@ static uint64_t ref_pack(struct maas_slab_ref ref)
 static struct maas_slab_ref ref_unpack(uint64_t packed)
 {
 	return (struct maas_slab_ref){(uint32_t)(packed >> 32), (uint32_t)packed};
+}
+
+/* True: this thread has freed what lay there. */
+static bool free_shared(struct crowd *crowd, uint64_t packed)
+{
+	bool is_freed = packed != UINT64_MAX && !maas_slab_free(crowd->slab, ref_unpack(packed));
+
+	crowd->frees += is_freed;
+	return is_freed;
 }
 
 static void adopt(struct worker *w, struct maas_slab_ref ref, uint64_t size)
@@ -59,7 +70,6 @@ static void adopt(struct worker *w, struct maas_slab_ref ref, uint64_t size)
 static void take(struct worker *w)
 {
 	uint64_t size = sizes[test_random_below(&w->random, MAAS_ARRAY_SIZE(sizes))];
-	struct maas_slab_label label = {.owner = 1};
 	struct maas_slab_ref refs[BATCH];
 	uint32_t count = test_random_below(&w->random, 8) ? 1 : BATCH;
 	int r;
@@ -111,10 +121,7 @@ static void swap_shared(struct worker *w)
 	if (!w->num_own)
 		return;
 	old = atomic_exchange(&w->crowd->shared[place], ref_pack(give_up(w).info.ref));
-	if (old != UINT64_MAX) {
-		CHECK(maas_slab_free(w->crowd->slab, ref_unpack(old)) == 0);
-		atomic_fetch_add(&w->crowd->frees, 1);
-	}
+	CHECK(free_shared(w->crowd, old) == (old != UINT64_MAX));
 }
 
 /* The slab may die at any moment: the answer is whole or -ENOENT. */
@@ -203,12 +210,9 @@ static void crowd_fini(struct crowd *crowd)
 {
 	struct maas_slab_stats stats;
 
-	for (int i = 0; i < NUM_SHARED; i++) {
-		if (crowd->shared[i] == UINT64_MAX)
-			continue;
-		pool_free(crowd->slab, ref_unpack(crowd->shared[i]));
-		crowd->frees++;
-	}
+	for (int i = 0; i < NUM_SHARED; i++)
+		assert_int_equal(free_shared(crowd, crowd->shared[i]),
+				 crowd->shared[i] != UINT64_MAX);
 	maas_slab_check(crowd->slab);
 	stats = pool_stats(crowd->slab);
 	assert_int_equal(stats.allocations, crowd->allocations);
@@ -240,21 +244,16 @@ TEST(threads__with_room_and_in_a_full_pool)
 static void *race(void *arg)
 {
 	struct worker *w = arg;
-	struct maas_slab_label label = {.owner = 1};
 
 	for (uint64_t i = 0; i < w->ops; i++) {
 		atomic_uint_fast64_t *place = &w->crowd->shared[i % 4];
-		uint64_t packed = atomic_load(place);
 		struct maas_slab_ref ref;
 
-		if (packed != UINT64_MAX && !maas_slab_free(w->crowd->slab, ref_unpack(packed)))
-			atomic_fetch_add(&w->crowd->frees, 1);
+		free_shared(w->crowd, atomic_load(place));
 		if (maas_slab_alloc(w->crowd->slab, 64, &label, &ref))
 			continue;
 		atomic_fetch_add(&w->crowd->allocations, 1);
-		packed = atomic_exchange(place, ref_pack(ref));
-		if (packed != UINT64_MAX && !maas_slab_free(w->crowd->slab, ref_unpack(packed)))
-			atomic_fetch_add(&w->crowd->frees, 1);
+		free_shared(w->crowd, atomic_exchange(place, ref_pack(ref)));
 	}
 	return NULL;
 }
