@@ -18,6 +18,14 @@ static char path[64];
 static char other[64];
 static uint64_t dropped_before;
 
+/* What was read of a log, in this case or of the last file. */
+static struct {
+	uint64_t lines; /* "line N" */
+	uint64_t told;	/* the sum of "log lines dropped count=" */
+	uint64_t last;	/* N of the last line */
+	bool opened_anew;
+} reading;
+
 /* In this case. */
 static uint64_t dropped(void)
 {
@@ -27,6 +35,7 @@ static uint64_t dropped(void)
 static void set_up(void)
 {
 	dropped_before = maas_log_dropped();
+	memset(&reading, 0, sizeof(reading));
 	strcpy(dir, "/tmp/maas-log-XXXXXX");
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/log", dir);
@@ -43,16 +52,8 @@ static void tear_down(void)
 	assert_int_equal(rmdir(dir), 0);
 }
 
-/* What was read of a log. */
-struct reading {
-	uint64_t lines; /* "line N" */
-	uint64_t told;	/* the sum of "log lines dropped count=" */
-	uint64_t last;	/* N of the last line */
-	bool opened_anew;
-};
-
 /* Every line is whole, and they come in their order. */
-static void take_line(struct reading *reading, const char *line)
+static void take_line(const char *line)
 {
 	const char *text;
 
@@ -63,28 +64,28 @@ static void take_line(struct reading *reading, const char *line)
 	if ((text = strstr(line, " info line "))) {
 		uint64_t number = strtoull(text + 11, NULL, 10);
 
-		assert_true(!reading->lines || number > reading->last);
+		assert_true(!reading.lines || number > reading.last);
 		assert_non_null(strstr(text, " and its end"));
-		reading->last = number;
-		reading->lines++;
+		reading.last = number;
+		reading.lines++;
 	} else if ((text = strstr(line, " warn log lines dropped count="))) {
-		reading->told += strtoull(text + 30, NULL, 10);
+		reading.told += strtoull(text + 30, NULL, 10);
 	} else if (strstr(line, " info log file opened anew")) {
-		reading->opened_anew = true;
+		reading.opened_anew = true;
 	} else {
 		fail_msg("a strange line: \"%s\"", line);
 	}
 }
 
 /* Reads from `fd` for as long as something comes within `wait_ms`, or until `wanted` lines came. */
-static void read_up_to(int fd, uint64_t wanted, int wait_ms, struct reading *reading)
+static void read_up_to(int fd, uint64_t wanted, int wait_ms)
 {
 	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
 	static char text[65536];
 	size_t len = 0;
 	ssize_t n;
 
-	while (reading->lines < wanted && poll(&poll_fd, 1, wait_ms) == 1 &&
+	while (reading.lines < wanted && poll(&poll_fd, 1, wait_ms) == 1 &&
 	       (n = read(fd, text + len, sizeof(text) - len)) > 0) {
 		char *line = text;
 		char *end;
@@ -92,7 +93,7 @@ static void read_up_to(int fd, uint64_t wanted, int wait_ms, struct reading *rea
 		len += (size_t)n;
 		while ((end = memchr(line, '\n', len - (size_t)(line - text)))) {
 			*end = '\0';
-			take_line(reading, line);
+			take_line(line);
 			line = end + 1;
 		}
 		len -= (size_t)(line - text);
@@ -101,21 +102,22 @@ static void read_up_to(int fd, uint64_t wanted, int wait_ms, struct reading *rea
 	assert_int_equal(len, 0);
 }
 
-static void read_lines(int fd, int wait_ms, struct reading *reading)
+static void read_lines(int fd, int wait_ms)
 {
-	read_up_to(fd, UINT64_MAX, wait_ms, reading);
+	read_up_to(fd, UINT64_MAX, wait_ms);
 }
 
-static struct reading read_file(const char *name)
+/* All of it; returns the number of lines. */
+static uint64_t read_file(const char *name)
 {
-	struct reading reading = {0};
 	int fd = open(name, O_RDONLY);
 
-	if (fd < 0)
-		return reading;
-	read_lines(fd, 0, &reading);
-	close(fd);
-	return reading;
+	memset(&reading, 0, sizeof(reading));
+	if (fd >= 0) {
+		read_lines(fd, 0);
+		close(fd);
+	}
+	return reading.lines;
 }
 
 /* With a writer. */
@@ -148,12 +150,12 @@ TEST(log__without_a_writer)
 {
 	assert_int_equal(maas_log_open(path), 0);
 	log_lines(0, 1);
-	assert_int_equal(read_file(path).lines, 0);
+	assert_int_equal(read_file(path), 0);
 	maas_log_flush();
-	assert_int_equal(read_file(path).lines, 1);
+	assert_int_equal(read_file(path), 1);
 	log_lines(1, MANY);
 	log_warn("log lines dropped count=3");
-	assert_int_equal(read_file(path).lines, MANY + 1);
+	assert_int_equal(read_file(path), MANY + 1);
 }
 
 TEST(log__writer_needs_no_flush)
@@ -164,14 +166,13 @@ TEST(log__writer_needs_no_flush)
 		maas_log_flush();
 	}
 	log_lines(1000, 1);
-	AWAIT(read_file(path).lines >= 1001);
-	assert_int_equal(read_file(path).lines, 1001);
+	AWAIT(read_file(path) >= 1001);
+	assert_int_equal(read_file(path), 1001);
 	assert_int_equal(dropped(), 0);
 }
 
 TEST(log__nobody_reads)
 {
-	struct reading reading = {0};
 	uint64_t lost, start_ms;
 	int fd = open_fifo();
 
@@ -182,9 +183,9 @@ TEST(log__nobody_reads)
 	maas_log_flush();
 	assert_in_range(maas_clock_ms() - start_ms, 500, PATIENT_MS);
 
-	read_up_to(fd, MANY - lost, PATIENT_MS, &reading);
+	read_up_to(fd, MANY - lost, PATIENT_MS);
 	log_lines(MANY, 1);
-	read_up_to(fd, MANY - lost + 1, PATIENT_MS, &reading);
+	read_up_to(fd, MANY - lost + 1, PATIENT_MS);
 	assert_int_equal(reading.told, lost);
 	assert_int_equal(reading.lines + lost, MANY + 1);
 	assert_int_equal(reading.last, MANY);
@@ -208,7 +209,6 @@ TEST(stop__nobody_reads)
 
 TEST(open__fifo_without_a_reader)
 {
-	struct reading reading = {0};
 	int fd;
 
 	assert_int_equal(mkfifo(path, 0600), 0);
@@ -216,7 +216,7 @@ TEST(open__fifo_without_a_reader)
 	log_lines(0, 10);
 	maas_log_flush();
 	fd = open(path, O_RDONLY | O_NONBLOCK);
-	read_lines(fd, 0, &reading);
+	read_lines(fd, 0);
 	assert_int_equal(reading.lines, 10);
 	close(fd);
 }
@@ -224,7 +224,6 @@ TEST(open__fifo_without_a_reader)
 /* The old one takes nothing, in the middle of a line: the new one begins with a whole line. */
 TEST(reopen__nobody_reads_the_old_one)
 {
-	struct reading reading = {0};
 	uint64_t start_ms;
 	int fd = open_fifo();
 
@@ -233,10 +232,10 @@ TEST(reopen__nobody_reads_the_old_one)
 	start_ms = maas_clock_ms();
 	maas_log_reopen();
 	assert_true(maas_clock_ms() - start_ms < 500);
-	AWAIT((maas_log_flush(), read_file(path).opened_anew));
+	AWAIT((maas_log_flush(), read_file(path), reading.opened_anew));
 	log_lines(MANY, 1);
 	maas_log_flush();
-	reading = read_file(path);
+	read_file(path);
 	assert_int_equal(reading.last, MANY);
 	assert_int_equal(reading.told, dropped());
 	close(fd);
@@ -244,8 +243,6 @@ TEST(reopen__nobody_reads_the_old_one)
 
 TEST(reopen__new_file)
 {
-	struct reading reading;
-
 	log_to(path);
 	log_lines(0, 5);
 	assert_int_equal(rename(path, other), 0);
@@ -253,9 +250,8 @@ TEST(reopen__new_file)
 	AWAIT(!access(path, F_OK));
 	log_lines(5, 2);
 	maas_log_stop();
-	assert_int_equal(read_file(other).lines, 5);
-	reading = read_file(path);
-	assert_int_equal(reading.lines, 2);
+	assert_int_equal(read_file(other), 5);
+	assert_int_equal(read_file(path), 2);
 	assert_true(reading.opened_anew);
 }
 
@@ -280,7 +276,6 @@ TEST(reopen__fails)
 
 TEST(log__device_is_full)
 {
-
 	log_to("/dev/full");
 	log_lines(0, 300);
 	maas_log_flush();
@@ -442,7 +437,6 @@ TEST(text__is_one_line)
 TEST(log__nobody_reads_stderr)
 {
 	uint64_t start_ms = maas_clock_ms();
-	struct reading reading = {0};
 	int saved;
 	int fd = pipe_stderr(&saved);
 
@@ -452,10 +446,10 @@ TEST(log__nobody_reads_stderr)
 	maas_log_stop();
 	assert_in_range(maas_clock_ms() - start_ms, 500, PATIENT_MS);
 	assert_int_equal(fcntl(STDERR_FILENO, F_GETFL) & O_NONBLOCK, 0);
-	read_lines(fd, 1000, &reading);
+	read_lines(fd, 1000);
 	maas_log_stop();
 	restore_stderr(saved);
-	read_lines(fd, 0, &reading);
+	read_lines(fd, 0);
 	assert_int_equal(reading.lines + dropped(), MANY);
 	close(fd);
 }

@@ -39,9 +39,8 @@ static void expect_every_edge(uint64_t max_bytes, uint64_t extent_bytes,
 	struct maas_slab_stats stats = pool_stats(slab);
 
 	for (size_t i = 0; i < num_classes; i++) {
-		expect_size(slab, class_bytes, num_classes, class_bytes[i] - 1);
-		expect_size(slab, class_bytes, num_classes, class_bytes[i]);
-		expect_size(slab, class_bytes, num_classes, class_bytes[i] + 1);
+		for (uint64_t size = class_bytes[i] - 1; size <= class_bytes[i] + 1; size++)
+			expect_size(slab, class_bytes, num_classes, size);
 		maas_slab_check(slab);
 	}
 	expect_size(slab, class_bytes, num_classes, 0);

@@ -51,11 +51,6 @@ static uint32_t count_next(struct model *model)
 	return 2 + (uint32_t)test_random_below(&model->random, roll < 997 ? 20 : 1000);
 }
 
-static void op_alloc(struct model *model, const struct phase *phase)
-{
-	model_alloc(model, class_next(model, phase), count_next(model));
-}
-
 static void op_stale(struct model *model, const struct stale *stale)
 {
 	uint64_t bits = test_random(&model->random);
@@ -103,7 +98,9 @@ static void step(struct model *model, const struct phase *phase, struct stale *s
 	bool is_below = model->used_bytes < phase->used_bytes;
 
 	if (roll < (is_below ? 33u : 3u) || !model->num_used) {
-		op_alloc(model, phase);
+		unsigned int class = class_next(model, phase);
+
+		model_alloc(model, class, count_next(model));
 	} else if (roll < 36) {
 		op_reclaim(model);
 	} else if (roll < 38) {
