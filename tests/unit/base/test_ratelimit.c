@@ -78,7 +78,7 @@ TEST(limited__goes_on_in_the_next_second)
 	log_limited(&limit, "rain ends");
 	assert_int_equal(logged("rain second="), 3 * MAAS_RATELIMIT_LINES);
 	assert_int_equal(logged("rain ends"), 1);
-	expect_told("rains", 3, 3 * (20 - MAAS_RATELIMIT_LINES));
+	expect_told("rains", 3, 3ull * (20 - MAAS_RATELIMIT_LINES));
 }
 
 TEST(limited__leaves_other_kinds_alone)

@@ -62,7 +62,8 @@ TEST(stray__what_others_mean)
 		char entry[MAASD_OPTIONS_ENV + 2];
 
 		maasd_options_env_name((enum maasd_option)i, entry);
-		expect_stray(strcat(entry, "=1"), NULL);
+		memcpy(entry + strlen(entry), "=1", sizeof("=1"));
+		expect_stray(entry, NULL);
 	}
 }
 

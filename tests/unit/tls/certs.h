@@ -21,8 +21,8 @@ struct cert {
 };
 
 struct cert_name {
-	gnutls_x509_subject_alt_name_t type;
 	const char *text;
+	gnutls_x509_subject_alt_name_t type;
 	unsigned int len; /* 0: that of the text */
 };
 

@@ -12,8 +12,8 @@
 #define NAMES(...)                                                                                 \
 	.names = (const struct cert_name[]){__VA_ARGS__},                                          \
 	.num_names = sizeof((const struct cert_name[]){__VA_ARGS__}) / sizeof(struct cert_name)
-#define DNS(text) {GNUTLS_SAN_DNSNAME, text, 0}
-#define URI(text) {GNUTLS_SAN_URI, text, 0}
+#define DNS(text) {text, GNUTLS_SAN_DNSNAME, 0}
+#define URI(text) {text, GNUTLS_SAN_URI, 0}
 
 static char directory[] = "/tmp/test_tls.XXXXXX";
 static const struct cert *ca, *other, *server;
@@ -258,8 +258,8 @@ TEST(verify__takes_the_names_of_a_good_certificate)
 {
 	static const char address[4] = {127, 0, 0, 1};
 	const struct cert *cert = CLIENT(ca, NAMES(DNS("A.example"), URI("spiffe://x/a"),
-						   {GNUTLS_SAN_RFC822NAME, "a@b.example", 0},
-						   {GNUTLS_SAN_IPADDRESS, address, 4}));
+						   {"a@b.example", GNUTLS_SAN_RFC822NAME, 0},
+						   {address, GNUTLS_SAN_IPADDRESS, 4}));
 
 	assert_int_equal(verify(cert), 0);
 	assert_int_equal(peer->num_names, 2);
@@ -438,7 +438,7 @@ int main(void)
 	ca = CERT(NULL, .ca = true);
 	other = CERT(NULL, .ca = true);
 	server = CERT(ca, .purpose = GNUTLS_KP_TLS_WWW_SERVER,
-		      NAMES(DNS("memory.example"), {GNUTLS_SAN_IPADDRESS, address, 4}));
+		      NAMES(DNS("memory.example"), {address, GNUTLS_SAN_IPADDRESS, 4}));
 	status = test_run(set_up, forget_peer);
 	certs_free();
 	for (unsigned int i = 0; i < num_paths; i++)
