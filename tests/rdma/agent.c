@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The two ends of the talk between hosts, through files that one writes and the other waits for. */
 #include <errno.h>
-#include <net/if.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/rdma/agent.h"
@@ -13,42 +12,26 @@
 #define ANSWER_MS 60000
 #define POLL_MS	  20
 #define MAX_BYTES (4u << 20)
+#define KNOWN	  "--auth-file principals --insecure-plaintext"
 
-void agent_path(const char *name, char path[256])
+static const char *path_of(const char *name)
 {
-	snprintf(path, 256, "%s/%s", getenv("SOFTROCE_SHARE"), name);
-}
+	static char path[256];
 
-/* Appears all at once. */
-static void put_file(const char *name, const char *text)
-{
-	char path[256];
-	char part[264];
-	FILE *file;
-
-	agent_path(name, path);
-	snprintf(part, sizeof(part), "%s.part", path);
-	file = fopen(part, "w");
-	require(file && fputs(text, file) >= 0 && fclose(file) == 0, "%s: %s", part,
-		strerror(errno));
-	require(rename(part, path) == 0, "%s: %s", path, strerror(errno));
+	snprintf(path, sizeof(path), "%s/%s", getenv("SOFTROCE_SHARE"), name);
+	return path;
 }
 
 /* Takes it away; false: it is not there. */
 static bool take_file(const char *name, char *text)
 {
-	char path[256];
-	FILE *file;
-	size_t len;
+	FILE *file = fopen(path_of(name), "r");
 
-	agent_path(name, path);
-	file = fopen(path, "r");
 	if (!file)
 		return false;
-	len = fread(text, 1, AGENT_TEXT - 1, file);
-	text[len] = '\0';
+	text[fread(text, 1, AGENT_TEXT - 1, file)] = '\0';
 	fclose(file);
-	require(unlink(path) == 0, "%s: %s", path, strerror(errno));
+	require(unlink(path_of(name)) == 0, "%s: %s", path_of(name), strerror(errno));
 	return true;
 }
 
@@ -62,24 +45,13 @@ void agent_fill(uint64_t seed, uint8_t *bytes, size_t len)
 	}
 }
 
-/* The interface that carries SOFTROCE_ADDR, the only one beside lo. */
+/* The interface that carries SOFTROCE_ADDR is the only one beside lo. */
 static void lose(unsigned int percent)
 {
-	struct if_nameindex *all = if_nameindex();
-	char command[128];
-	const char *name = NULL;
-
-	for (struct if_nameindex *at = all; at && at->if_name; at++)
-		if (strcmp(at->if_name, "lo") != 0)
-			name = at->if_name;
-	require(name, "no interface");
-	if (percent)
-		snprintf(command, sizeof(command), "tc qdisc replace dev %s root netem loss %u%%",
-			 name, percent);
-	else
-		snprintf(command, sizeof(command), "tc qdisc del dev %s root", name);
-	require(system(command) == 0, "%s", command); /* NOLINT(cert-env33-c) */
-	if_freenameindex(all);
+	shell("for i in /sys/class/net/*; do [ ${i##*/} = lo ] || dev=${i##*/}; done; "
+	      "tc qdisc del dev $dev root 2>/dev/null; "
+	      "[ %u = 0 ] || tc qdisc add dev $dev root netem loss %u%%",
+	      percent, percent);
 }
 
 /* ---- host a */
@@ -90,93 +62,70 @@ static void lose(unsigned int percent)
  */
 static void serve_pin(void)
 {
-	char command[256];
-
-	snprintf(command, sizeof(command),
-		 "taskset -a -c -p 0 %d >/dev/null && "
-		 "for irq in $(sed -n 's/^ *\\([0-9]*\\):.*virtio.*/\\1/p' /proc/interrupts); do "
-		 "echo 2 >/proc/irq/$irq/smp_affinity || true; done 2>/dev/null",
-		 server.pid);
-	require(system(command) == 0, "%s", command); /* NOLINT(cert-env33-c) */
+	shell("taskset -a -c -p 0 %d >/dev/null && "
+	      "for irq in $(sed -n 's/^ *\\([0-9]*\\):.*virtio.*/\\1/p' /proc/interrupts); do "
+	      "echo 2 >/proc/irq/$irq/smp_affinity || true; done 2>/dev/null",
+	      server.pid);
 }
 
-static void serve_start(char *options, char *answer)
+/* KEYS [OPTION...] */
+static void serve_start(char *words, char *answer)
 {
+	const char *keys = strsep(&words, " ");
+
 	if (server.pid) {
 		kill(server.pid, SIGKILL);
 		scenario_wait(server.pid);
 	}
-	server_start("%s", options);
+	server_start(keys, words);
 	snprintf(answer, AGENT_TEXT, "%s", server.url);
 }
 
-static void serve_check(uint64_t seed, char *answer)
+/* SEED ID... */
+static void serve_check(char *words)
 {
 	struct raw_http *http = raw_http_new(server.url);
-	uint8_t *want = malloc(MAX_BYTES);
-	uint8_t *got = malloc(MAX_BYTES);
-	char line[RAW_ID + 2];
-	unsigned int count = 0;
-	char path[256];
-	FILE *file;
+	struct maas_buf *got = &http->reply;
+	uint64_t seed = strtoull(strsep(&words, " "), NULL, 10);
+	static uint8_t want[MAX_BYTES];
+	const char *id;
 
-	agent_path("ids", path);
-	file = fopen(path, "r");
-	require(http && want && got && file, "%s: %s", path, strerror(errno));
-	while (fgets(line, sizeof(line), file)) {
-		size_t len = 0;
-
-		line[strcspn(line, "\n")] = '\0';
-		snprintf(path, sizeof(path), "/allocate/%s/data", line);
-		require_equal(raw_get(http, path, got, MAX_BYTES, &len), 200, path);
-		agent_fill(seed + count++, want, len);
-		require(len && !memcmp(got, want, len), "%s differs over HTTP", line);
+	for (; (id = strsep(&words, " ")); seed++) {
+		require_equal(raw_call(http, "GET", NULL, "/allocate/%s/data", id), 200, id);
+		require(got->len && got->len <= MAX_BYTES, "%s has %zu bytes", id, got->len);
+		agent_fill(seed, want, got->len);
+		require(!memcmp(got->data, want, got->len), "%s differs over HTTP", id);
 	}
-	fclose(file);
-	free(want);
-	free(got);
 	raw_http_free(http);
-	snprintf(answer, AGENT_TEXT, "%u", count);
-}
-
-static void serve_log(void)
-{
-	char command[256];
-
-	snprintf(command, sizeof(command), "tail -n 60 %s", server.log);
-	if (system(command)) /* NOLINT(cert-env33-c): a path of ours */
-		printf("no log\n");
-	fflush(stdout);
 }
 
 static void serve_effort(char *answer)
 {
-	struct effort effort;
+	struct timespec cpu;
+	clockid_t clock;
 
-	process_effort(server.pid, &effort);
-	snprintf(answer, AGENT_TEXT, "%llu %llu", (unsigned long long)effort.cpu_ms,
-		 (unsigned long long)effort.wakeups);
+	require(!clock_getcpuclockid(server.pid, &clock) && !clock_gettime(clock, &cpu),
+		"no clock of maasd");
+	snprintf(answer, AGENT_TEXT, "%llu %s",
+		 (unsigned long long)cpu.tv_sec * 1000 + (unsigned long long)cpu.tv_nsec / 1000000,
+		 shell("awk '/^voluntary_/ {n += $2} END {print n}' /proc/%d/task/*/status",
+		       server.pid));
 }
 
 /* The file of --auth-file, which a server that runs reads at once. */
 static void serve_principals(const char *text)
 {
-	FILE *file = fopen("principals", "w");
-
-	require(file && !chmod("principals", 0600) && fputs(text, file) >= 0 && !fclose(file),
-		"principals: %s", strerror(errno));
+	write_file("principals", text);
 	if (server.pid)
 		kill(server.pid, SIGHUP);
 }
 
 static void serve_one(char *asked, char *answer)
 {
-	char *rest = strchr(asked, ' ');
+	char *rest = asked + strcspn(asked, " ");
 
-	if (rest)
+	if (*rest)
 		*rest++ = '\0';
-	else
-		rest = asked + strlen(asked);
 	memcpy(answer, "done", sizeof("done"));
 	if (!strcmp(asked, "start"))
 		serve_start(rest, answer);
@@ -189,13 +138,13 @@ static void serve_one(char *asked, char *answer)
 	else if (!strcmp(asked, "metric"))
 		snprintf(answer, AGENT_TEXT, "%.17g", server_metric(rest));
 	else if (!strcmp(asked, "check"))
-		serve_check(strtoull(rest, NULL, 10), answer);
+		serve_check(rest);
 	else if (!strcmp(asked, "lose"))
 		lose((unsigned int)strtoul(rest, NULL, 10));
 	else if (!strcmp(asked, "principals"))
 		serve_principals(rest);
 	else if (!strcmp(asked, "log"))
-		serve_log();
+		shell("tail -n 60 %s >&2 || true", server.log);
 	else
 		require(!strcmp(asked, "end"), "what is %s?", asked);
 }
@@ -212,7 +161,7 @@ int agent_serve(void)
 			sleep_ms(POLL_MS);
 		ended = !strcmp(asked, "end");
 		serve_one(asked, answer);
-		put_file("answer", answer);
+		write_file(path_of("answer"), answer);
 	}
 	return 0;
 }
@@ -221,7 +170,6 @@ int agent_serve(void)
 
 void agent_ask(char *answer, const char *fmt, ...)
 {
-	uint64_t deadline_ms = maas_clock_ms() + ANSWER_MS;
 	char scratch[AGENT_TEXT];
 	char text[AGENT_TEXT];
 	va_list args;
@@ -231,39 +179,24 @@ void agent_ask(char *answer, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	put_file("ask", text);
-	while (!take_file("answer", answer ? answer : scratch)) {
-		require(maas_clock_ms() < deadline_ms, "host a does not answer to \"%s\"", text);
-		sleep_ms(POLL_MS);
-	}
+	write_file(path_of("ask"), text);
+	require_soon(take_file("answer", answer ? answer : scratch), ANSWER_MS,
+		     "host a does not answer to \"%s\"", text);
 }
 
-void agent_start(const char *options, ...)
+void agent_start(const char *keys, const char *options)
 {
 	char answer[AGENT_TEXT];
-	char text[AGENT_TEXT];
-	va_list args;
 
-	va_start(args, options);
-	vsnprintf(text, sizeof(text), options, args);
-	va_end(args);
-	agent_ask(answer, "start %s", text);
+	agent_ask(answer, "start %s %s", keys, options);
 	require(!strncmp(answer, "http://", 7) && strlen(answer) < RAW_URL, "%s", answer);
 	memcpy(server.url, answer, strlen(answer) + 1);
 }
 
-void agent_start_with(const char *keys, const char *fmt, ...)
+void agent_start_known(const char *keys)
 {
-	char text[AGENT_TEXT];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
-	va_end(args);
-	agent_ask(NULL, "principals %s", text);
 	/* SoftRoCE does not hold windows to their bounds, so that such a start needs a word. */
-	agent_start("--rdma-keys %s --auth-file principals --insecure-plaintext%s", keys,
-		    strcmp(keys, "window") ? "" : " --insecure-rdma");
+	agent_start(keys, strcmp(keys, "window") ? KNOWN : KNOWN " --insecure-rdma");
 }
 
 void agent_effort(struct effort *ret_effort)
@@ -300,5 +233,5 @@ void agent_cable(const char *state)
 	char text[32];
 
 	snprintf(text, sizeof(text), "link a %s\n", state);
-	put_file("cable", text);
+	write_file(path_of("cable"), text);
 }

@@ -23,17 +23,22 @@ int agent_serve(void);
 /* ---- host b; each must succeed */
 
 /* server_start() on a, in the place of what runs there; server.url is known here, too. */
-void agent_start(const char *options, ...) MAAS_PRINTF(1, 2);
-/* The same with these principals in a's --auth-file, and with keys of this mode. */
-void agent_start_with(const char *keys, const char *fmt, ...) MAAS_PRINTF(2, 3);
+void agent_start(const char *keys, const char *options);
+/* The same with --auth-file, whose principals a was told before. */
+void agent_start_known(const char *keys);
 /*
  * Has a do one thing, and takes its answer (NULL: no matter which): "stop" maasd; "pin" the work of
- * interrupts off maasd's account; "check SEED": fetch the allocations of SOFTROCE_SHARE/ids over
- * HTTP, of which the i-th must hold the bytes of agent_fill() with SEED + i; "log"; "end";
+ * interrupts off maasd's account; "check SEED ID...": fetch these allocations over HTTP, of which
+ * the i-th must hold the bytes of agent_fill() with SEED + i; "log"; "end";
  * "principals TEXT": write the file of --auth-file, and have it read.
  */
 void agent_ask(char *answer, const char *fmt, ...) MAAS_PRINTF(2, 3);
-/* What maasd has done so far. */
+/* What maasd has done so far, all its threads together. */
+struct effort {
+	uint64_t cpu_ms;  /* user and system */
+	uint64_t wakeups; /* how often a thread slept and went on */
+};
+
 void agent_effort(struct effort *ret_effort);
 /* A metric without labels, read on a itself: the cable may be pulled. */
 double agent_metric(const char *name);
@@ -45,9 +50,6 @@ void agent_cable(const char *state);
 
 /* Random bytes that both hosts can make. */
 void agent_fill(uint64_t seed, uint8_t *bytes, size_t len);
-/* SOFTROCE_SHARE/`name` */
-void agent_path(const char *name, char path[256]);
-
 /* Makes a principal, with its token in a file of its name, too. */
 void principal_make(const char *name, struct principal *ret_principal);
 

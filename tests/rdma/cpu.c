@@ -78,7 +78,7 @@ void run_cpu(const char *keys)
 	struct raw_key key;
 	bool ok = false;
 
-	agent_start("--rdma-keys %s", keys);
+	agent_start(keys, "");
 	borrower_open(&borrower, WRITE);
 	borrower_alloc(&borrower, 16 * WRITE, &key);
 	agent_ask(NULL, "pin");

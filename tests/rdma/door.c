@@ -24,7 +24,7 @@ static struct raw_key key;
 
 static void begin(const char *keys)
 {
-	server_start("--rdma-keys %s", keys);
+	server_start(keys, "");
 	borrower_open(&alive, SLAB);
 	borrower_alloc(&alive, SLAB, &key);
 	must_fill(&alive.link, &key, 0x11);

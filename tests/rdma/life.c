@@ -86,17 +86,14 @@ static void run_writer(void *arg)
 	device_open(); /* takes a good part of a lease */
 	borrower_open_for(&borrower, TTL_S, SLAB);
 	require_equal(raw_session_renew(borrower.http, &borrower.session), 200, "its renewal");
-	require_equal(raw_alloc(borrower.http, &borrower.session, SLAB, "session", NULL, &key), 200,
-		      "the writer's memory");
+	borrower_alloc_owned(&borrower, SLAB, &key);
 	require_equal(write(writer->fd, &key, sizeof(key)), sizeof(key), "pipe");
 	write_on(&borrower, &key, writer);
 	require_equal(raw_session_ticket(borrower.http, &borrower.session), 404,
 		      "a ticket for a session that ended");
 	borrower_close(&borrower);
 	borrower_open_for(&borrower, TTL_S, SLAB);
-	memset(borrower.link.bytes, FOREIGN, SLAB);
-	must_run(&borrower.link, IBV_WR_RDMA_WRITE, 0, SLAB, key.addr, key.rkey,
-		 IBV_WC_REM_ACCESS_ERR);
+	must_refuse(&borrower.link, IBV_WR_RDMA_WRITE, SLAB, key.addr, key.rkey);
 	borrower_end(&borrower);
 }
 
@@ -198,7 +195,7 @@ void life_stopped(const char *keys)
 
 	require(longest_ms != MAP_FAILED, "mmap: %s", strerror(errno));
 	seed = maas_test_seed();
-	server_start("--rdma-keys %s --slab-sizes 64KiB --max-pool-size 320KiB", keys);
+	server_start(keys, "--slab-sizes 64KiB --max-pool-size 320KiB");
 	for (uint64_t i = 0; i < rounds; i++)
 		stop_and_continue(longest_ms);
 	note("%llu stops, all reclaimed after %llu ms", (unsigned long long)rounds * WRITERS,
@@ -219,9 +216,7 @@ static void run_worker(void *arg)
 	for (;;) {
 		borrower_open_for(&borrower, TTL_S, 4096);
 		for (size_t i = 0; i < MAAS_ARRAY_SIZE(keys); i++) {
-			require_equal(raw_alloc(borrower.http, &borrower.session, 4096, "session",
-						NULL, &keys[i]),
-				      200, "POST /allocate");
+			borrower_alloc_owned(&borrower, 4096, &keys[i]);
 			must_fill(&borrower.link, &keys[i], FOREIGN);
 		}
 		borrower_free(&borrower, &keys[0]);
@@ -253,7 +248,7 @@ void life_killed(const char *keys)
 	struct resources before;
 
 	seed = maas_test_seed();
-	server_start("--rdma-keys %s --max-pool-size 16MiB --prealloc", keys);
+	server_start(keys, "--max-pool-size 16MiB --prealloc");
 	require_equal(scenario_wait(scenario_fork(run_first_client, NULL)), 0, "the first client");
 	server_await("maas_rdma_queue_pairs{state=\"ending\"}", 0, 2000);
 	resources_get(&before);
@@ -298,36 +293,41 @@ static void close_clients(struct borrower *clients)
 		borrower_close(&clients[i]);
 }
 
-void life_sigterm(const char *keys)
+static void kill_server(void)
+{
+	int status;
+
+	kill(server.pid, SIGKILL);
+	require(scenario_wait_for(server.pid, 5000, &status), "its end takes too long");
+}
+
+/* Clients write while it ends; the kernel then holds no more than before. */
+static void end_server(const char *keys, void (*end)(void))
 {
 	struct borrower clients[CLIENTS];
 	struct resources before;
 
 	device_open();
 	resources_get(&before);
-	server_start("--rdma-keys %s", keys);
+	server_start(keys, "");
 	open_clients(clients);
-	server_stop();
+	end();
 	close_clients(clients);
 	resources_await(&before, 10000);
 }
 
-/* The kernel cleans up behind it, and the next one finds the device as it was. */
+void life_sigterm(const char *keys)
+{
+	end_server(keys, server_stop);
+}
+
+/* The next one finds the device as it was. */
 void life_server_killed(const char *keys)
 {
 	struct borrower clients[CLIENTS];
-	struct resources before;
-	int status;
 
-	device_open();
-	resources_get(&before);
-	server_start("--rdma-keys %s", keys);
-	open_clients(clients);
-	kill(server.pid, SIGKILL);
-	require(scenario_wait_for(server.pid, 5000, &status), "its end takes too long");
-	close_clients(clients);
-	resources_await(&before, 10000);
-	server_start("--rdma-keys %s", keys);
+	end_server(keys, kill_server);
+	server_start(keys, "");
 	open_clients(clients);
 	close_clients(clients);
 }

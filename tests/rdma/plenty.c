@@ -35,9 +35,8 @@ void plenty_grants(const char *keys)
 	uint64_t started_ms;
 
 	require(all, "out of memory");
-	server_start("--rdma-keys %s --slab-sizes 1KiB --extent-size 1MiB --max-pool-size 256MiB "
-		     "--max-grants 200000",
-		     keys);
+	server_start(keys, "--slab-sizes 1KiB --extent-size 1MiB --max-pool-size 256MiB "
+			   "--max-grants 200000");
 	borrower_open(&many, SLAB);
 	borrower_open(&other, SLAB);
 	started_ms = maas_clock_ms();
@@ -48,8 +47,8 @@ void plenty_grants(const char *keys)
 		require(status == 200, "grant %llu and %u more: %d %s", (unsigned long long)i, n,
 			status, raw_error(many.http));
 	}
-	note("%llu grants in %llu ms", (unsigned long long)count,
-	     (unsigned long long)(maas_clock_ms() - started_ms));
+	note("%llu grants", (unsigned long long)count);
+	note_time("granted", started_ms);
 	require_equal(server_metric("maas_rdma_grants"), count, "maas_rdma_grants");
 	use_and_check(&many, all, count);
 	borrower_alloc(&other, SLAB, &key);
@@ -63,12 +62,12 @@ void plenty_grants(const char *keys)
 			raw_free_many(many.http, &all[i],
 				      count / 2 - i < BATCH ? (uint32_t)(count / 2 - i) : BATCH),
 			200, "POST /free");
-	note("half freed in %llu ms", (unsigned long long)(maas_clock_ms() - started_ms));
+	note_time("half freed", started_ms);
 	require_equal(server_metric("maas_rdma_grants"), count - count / 2, "maas_rdma_grants");
 	use_and_check(&many, all + count / 2, count - count / 2);
 	started_ms = maas_clock_ms();
 	borrower_end(&many);
-	note("session ended in %llu ms", (unsigned long long)(maas_clock_ms() - started_ms));
+	note_time("session ended", started_ms);
 	server_await("maas_rdma_grants", 0, 5000);
 	borrower_end(&other);
 	server_stop();

@@ -16,24 +16,24 @@
 
 #define RAW_URL 80
 
-struct raw_http;
+struct raw_http {
+	void *curl;
+	const char *token;     /* goes with all that is sent; borrowed; NULL: none */
+	struct maas_buf reply; /* of the last answer: its bytes */
+	json_t *json;	       /* the same as JSON; NULL where it was none */
+	char url[RAW_URL];
+};
 
-/* NULL: out of memory. `url` as "http://10.0.0.1:3000". */
+/* `url` as "http://10.0.0.1:3000". Out of memory ends the program. */
 struct raw_http *raw_http_new(const char *url);
 void raw_http_free(struct raw_http *http);
-/* From now on, all has this token. Errors: -ENOMEM. */
-int raw_http_token(struct raw_http *http, const char *token);
 
-/*
- * Sends `body` as JSON (stolen; NULL: none). Returns the status, or -EIO when no answer came.
- * `ret_reply` (may be NULL): the answer's JSON, the caller's; NULL where it was none.
- */
-int raw_call(struct raw_http *http, const char *method, const char *path, json_t *body,
-	     json_t **ret_reply);
+/* Sends `body` as JSON (stolen; NULL: none). Returns the status, or -EIO when no answer came. */
+int raw_call(struct raw_http *http, const char *method, json_t *body, const char *path, ...)
+	MAAS_PRINTF(4, 5);
 
-/* The answer's bytes, at most `max` of them, to `bytes`. Returns the status, or -EIO. */
-int raw_get(struct raw_http *http, const char *path, void *bytes, size_t max, size_t *ret_len);
-int raw_put(struct raw_http *http, const char *path, const void *bytes, size_t len);
+/* Writes the bytes of an allocation. Returns as raw_call(). */
+int raw_put(struct raw_http *http, const char *id, const void *bytes, size_t len);
 
 /* The "code" in the last answer's "error"; "" where there was none. Until the next call. */
 const char *raw_error(const struct raw_http *http);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs scenarios: each in a process group of its own, with a time limit, and kills what is left. */
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/klog.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,12 +15,18 @@
 
 #define LOG_LINES	 "60"
 #define LONG_TIMES	 10
+#define SHELL_TEXT	 1024
 #define KLOG_READ_ALL	 3
 #define KLOG_SIZE_BUFFER 10
 
 const char *scenario_maasd;
 char scenario_dir[64];
 void (*scenario_on_failure)(void);
+
+static unsigned int warnings; /* of the kernel since the boot */
+static unsigned int warnings_at_first;
+static unsigned int ran;
+static unsigned int failed;
 
 /* ---- within a scenario */
 
@@ -51,25 +59,22 @@ void scenario_bytes(const char *file, int line, const uint8_t *bytes, uint8_t va
 				      i, len, bytes[i], value);
 }
 
-static void note_path(char *path, size_t size)
-{
-	snprintf(path, size, "%s/note", scenario_dir);
-}
-
 void note(const char *fmt, ...)
 {
-	char path[96];
+	FILE *file = fopen("note", "a");
 	va_list args;
-	FILE *file;
 
-	note_path(path, sizeof(path));
-	file = fopen(path, "a");
-	require(file, "%s: %s", path, strerror(errno));
+	require(file, "note: %s", strerror(errno));
 	fputs(", ", file);
 	va_start(args, fmt);
 	vfprintf(file, fmt, args);
 	va_end(args);
 	fclose(file);
+}
+
+void note_time(const char *what, uint64_t started_ms)
+{
+	note("%s in %llu ms", what, (unsigned long long)(maas_clock_ms() - started_ms));
 }
 
 pid_t scenario_fork(void (*run)(void *arg), void *arg)
@@ -85,17 +90,13 @@ pid_t scenario_fork(void (*run)(void *arg), void *arg)
 	_exit(0);
 }
 
-static int status_of(int status)
-{
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
 int scenario_wait(pid_t pid)
 {
 	int status;
 
-	require(waitpid(pid, &status, 0) == pid, "waitpid: %s", strerror(errno));
-	return status_of(status);
+	while (!scenario_wait_for(pid, UINT_MAX, &status))
+		continue;
+	return status;
 }
 
 bool scenario_wait_for(pid_t pid, unsigned int timeout_ms, int *ret_status)
@@ -108,7 +109,7 @@ bool scenario_wait_for(pid_t pid, unsigned int timeout_ms, int *ret_status)
 
 		require(ended >= 0, "waitpid: %s", strerror(errno));
 		if (ended == pid) {
-			*ret_status = status_of(status);
+			*ret_status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 			return true;
 		}
 		if (maas_clock_ms() >= deadline_ms)
@@ -120,6 +121,36 @@ bool scenario_wait_for(pid_t pid, unsigned int timeout_ms, int *ret_status)
 void sleep_ms(unsigned int ms)
 {
 	usleep(ms * 1000);
+}
+
+void write_file(const char *path, const char *text)
+{
+	char part[264];
+	FILE *file;
+
+	snprintf(part, sizeof(part), "%s.part", path);
+	file = fopen(part, "w");
+	require(file && !fchmod(fileno(file), 0600) && fputs(text, file) >= 0 && !fclose(file) &&
+			!rename(part, path),
+		"%s: %s", path, strerror(errno));
+}
+
+const char *shell(const char *fmt, ...)
+{
+	static char text[SHELL_TEXT];
+	char command[SHELL_TEXT];
+	va_list args;
+	FILE *pipe;
+
+	va_start(args, fmt);
+	vsnprintf(command, sizeof(command), fmt, args);
+	va_end(args);
+	fflush(stdout);
+	pipe = popen(command, "r"); /* NOLINT(cert-env33-c): a command of ours */
+	require(pipe, "popen: %s", strerror(errno));
+	text[fread(text, 1, sizeof(text) - 1, pipe)] = '\0';
+	require(pclose(pipe) == 0, "failed: %s", command);
+	return text;
 }
 
 /* ---- running them */
@@ -141,16 +172,8 @@ static unsigned int kernel_warnings(void)
 	return count;
 }
 
-/* In the scenarios' folder; only what a person sees depends on it. */
-static void run_shell(const char *command)
-{
-	fflush(stdout);
-	if (system(command)) /* NOLINT(cert-env33-c): a constant of ours */
-		printf("  (%s failed)\n", command);
-}
-
 /* Runs one in its own process group. Returns NULL when it passed, else why not. */
-static const char *run_one(const struct scenario *scenario)
+static const char *run_one(const struct scenario *scenario, const char *keys)
 {
 	unsigned int limit_s = scenario->limit_s * (maas_test_long() ? LONG_TIMES : 1);
 	const char *why = NULL;
@@ -159,7 +182,7 @@ static const char *run_one(const struct scenario *scenario)
 
 	if (pid == 0) {
 		setpgid(0, 0);
-		scenario->run(scenario->keys);
+		scenario->run(keys);
 		if (server.pid)
 			server_stop();
 		fflush(stdout);
@@ -175,66 +198,46 @@ static const char *run_one(const struct scenario *scenario)
 	else if (status < 0)
 		why = strsignal(-status);
 	kill(-pid, SIGKILL);
-	if (why && strcmp(why, "it took too long") == 0)
-		scenario_wait(pid);
+	waitpid(pid, NULL, 0); /* of one that took too long */
 	return why;
 }
 
-static void print_line(const struct scenario *scenario, const char *why, uint64_t took_ms)
-{
-	char path[96];
-	char text[256] = "";
-	FILE *file;
-
-	note_path(path, sizeof(path));
-	file = fopen(path, "r");
-	if (file) {
-		text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
-		fclose(file);
-	}
-	printf("%-6s %-24s %-7s %6.1f s%s%s%s\n", why ? "FAILED" : "ok", scenario->name,
-	       scenario->keys ? scenario->keys : "", (double)took_ms / 1000, text, why ? ": " : "",
-	       why ? why : "");
-	fflush(stdout);
-}
-
 /* `filter`: names, parted by commas, or key modes; NULL: all of this tier. */
-static bool is_wanted(const struct scenario *scenario, const char *filter)
+static bool is_wanted(const char *name, const char *keys, const char *filter)
 {
 	char words[256];
 	char *rest = words;
 	char *word;
 
-	if (scenario->tier == SCENARIO_LONG && !maas_test_long())
-		return false;
 	if (!filter)
 		return true;
 	snprintf(words, sizeof(words), "%s", filter);
 	while ((word = strsep(&rest, ",")))
-		if (!strcmp(scenario->name, word) ||
-		    (scenario->keys && !strcmp(scenario->keys, word)))
+		if (!strcmp(name, word) || !strcmp(keys, word))
 			return true;
 	return false;
 }
 
 /* Returns whether it passed; the folder is empty before and after. */
-static bool run_and_report(const struct scenario *scenario, unsigned int *warnings)
+static bool run_and_report(const struct scenario *scenario, const char *keys)
 {
 	uint64_t started_ms = maas_clock_ms();
-	const char *why = run_one(scenario);
+	const char *why = run_one(scenario, keys);
+	double took_s = (double)(maas_clock_ms() - started_ms) / 1000;
 	unsigned int now = kernel_warnings();
 
-	if (now != *warnings) {
+	if (now != warnings) {
 		why = "the kernel warned";
-		run_shell("dmesg | tail -n " LOG_LINES);
+		shell("dmesg | tail -n " LOG_LINES " >&2");
 	}
-	*warnings = now;
-	print_line(scenario, why, maas_clock_ms() - started_ms);
+	warnings = now;
+	printf("%-6s %-24s %-7s %6.1f s%s%s%s\n", why ? "FAILED" : "ok", scenario->name, keys,
+	       took_s, shell("cat note 2>/dev/null || true"), why ? ": " : "", why ? why : "");
 	if (why && scenario_on_failure)
 		scenario_on_failure();
 	else if (why)
-		run_shell("tail -n " LOG_LINES " server.*.log");
-	run_shell("rm -f note server.*.log");
+		shell("tail -n " LOG_LINES " server.*.log >&2 || true");
+	shell("rm -f note server.*.log");
 	return !why;
 }
 
@@ -245,22 +248,27 @@ void scenario_dir_make(void)
 		strerror(errno));
 }
 
-/* One for all, so that MAAS_SEED repeats the whole. */
-static void choose_seed(void)
+/* In each of its key modes, until the kernel warns. */
+static void run_modes(const struct scenario *scenario, const char *filter)
 {
-	char text[24];
+	char modes[64];
+	char *rest = modes;
+	char *keys;
 
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)maas_test_seed());
-	setenv("MAAS_SEED", text, 1);
+	snprintf(modes, sizeof(modes), "%s %s", scenario->keys,
+		 maas_test_long() ? scenario->long_keys : "");
+	while (warnings == warnings_at_first && (keys = strsep(&rest, " "))) {
+		if (!*keys || !is_wanted(scenario->name, keys, filter))
+			continue;
+		ran++;
+		failed += !run_and_report(scenario, keys);
+	}
 }
 
 int scenario_main(int argc, char **argv, const char *variable, const struct scenario *scenarios,
 		  size_t count)
 {
-	unsigned int warnings = kernel_warnings();
-	unsigned int at_first = warnings;
-	unsigned int ran = 0;
-	unsigned int failed = 0;
+	char seed[24];
 
 	if (!getenv(variable)) {
 		fprintf(stderr, "no %s: run it through scripts/softroce\n", variable);
@@ -273,15 +281,13 @@ int scenario_main(int argc, char **argv, const char *variable, const struct scen
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	scenario_maasd = argv[1];
 	scenario_dir_make();
-	choose_seed();
-	for (size_t i = 0; i < count && warnings == at_first; i++) {
-		if (!is_wanted(&scenarios[i], argc > 2 ? argv[2] : NULL))
-			continue;
-		ran++;
-		failed += !run_and_report(&scenarios[i], &warnings);
-	}
+	/* One for all, so that MAAS_SEED repeats the whole. */
+	snprintf(seed, sizeof(seed), "%llu", (unsigned long long)maas_test_seed());
+	setenv("MAAS_SEED", seed, 1);
+	warnings = warnings_at_first = kernel_warnings();
+	for (size_t i = 0; i < count; i++)
+		run_modes(&scenarios[i], argc > 2 ? argv[2] : NULL);
 	rmdir(scenario_dir);
-	printf("%u scenarios, %u failed, seed %llu\n", ran, failed,
-	       (unsigned long long)maas_test_seed());
+	printf("%u scenarios, %u failed, seed %s\n", ran, failed, seed);
 	return failed || !ran;
 }

@@ -15,17 +15,13 @@
 
 /* ---- running them */
 
-enum scenario_tier {
-	SCENARIO_GATE, /* in both tiers */
-	SCENARIO_LONG,
-};
-
+/* Runs once for each key mode; modes are parted by blanks. */
 struct scenario {
 	const char *name;
-	void (*run)(const char *keys); /* key mode, or NULL */
-	const char *keys;
+	void (*run)(const char *keys);
 	unsigned int limit_s; /* ten times as long in the long tier */
-	enum scenario_tier tier;
+	const char *keys;     /* in both tiers */
+	const char *long_keys;
 };
 
 /*
@@ -61,8 +57,9 @@ void scenario_equal(const char *file, int line, long long got, long long want, c
 void scenario_bytes(const char *file, int line, const uint8_t *bytes, uint8_t value, size_t len,
 		    const char *what);
 
-/* A figure for the scenario's line in the report. */
+/* A figure for the scenario's line in the report; how long it took since `started_ms`. */
 void note(const char *fmt, ...) MAAS_PRINTF(1, 2);
+void note_time(const char *what, uint64_t started_ms);
 
 /* One more process of the scenario; it is killed with it. In it `run(arg)`, then exit(0). */
 pid_t scenario_fork(void (*run)(void *arg), void *arg);
@@ -72,6 +69,21 @@ int scenario_wait(pid_t pid);
 bool scenario_wait_for(pid_t pid, unsigned int timeout_ms, int *ret_status);
 
 void sleep_ms(unsigned int ms);
+
+/* Waits until it is so; fails with the words behind it when that takes too long. */
+#define require_soon(condition, timeout_ms, ...)                                                   \
+	do {                                                                                       \
+		uint64_t soon_ms = maas_clock_ms() + (timeout_ms);                                 \
+		while (!(condition)) {                                                             \
+			require(maas_clock_ms() < soon_ms, __VA_ARGS__);                           \
+			sleep_ms(20);                                                              \
+		}                                                                                  \
+	} while (0)
+
+/* For its owner alone, and there all at once. */
+void write_file(const char *path, const char *text);
+/* Runs a shell command, which must succeed. Returns what it prints, until the next call. */
+const char *shell(const char *fmt, ...) MAAS_PRINTF(1, 2);
 
 /* ---- maasd */
 
@@ -91,8 +103,9 @@ extern void (*scenario_on_failure)(void);
 /* Makes the folder and goes there; scenario_main() does. */
 void scenario_dir_make(void);
 
-/* Starts it on SOFTROCE_ADDR with `--rdma required` and these options, separated by blanks. */
-void server_start(const char *options, ...) MAAS_PRINTF(1, 2);
+/* Starts it on SOFTROCE_ADDR with `--rdma required`, this key mode, and options parted by blanks.
+ */
+void server_start(const char *keys, const char *options);
 /* Starts it by any command line that ends in maasd's. False: it ended; `ret_status` says how. */
 bool server_try(const char *const *argv, int *ret_status);
 /* SIGTERM; it must end with 0 within two seconds. Nothing in its log may be an error. */
@@ -102,13 +115,6 @@ double server_metric(const char *name);
 /* Waits until the metric has this value. */
 void server_await(const char *name, double value, unsigned int timeout_ms);
 bool server_log_has(const char *text);
-/* What a process has done so far, all its threads together. */
-struct effort {
-	uint64_t cpu_ms;  /* user and system */
-	uint64_t wakeups; /* how often a thread slept and went on */
-};
-
-void process_effort(pid_t pid, struct effort *ret_effort);
 
 /*
  * librdmacm keeps the device open that it has used once: what there was at first is to have that in
@@ -138,7 +144,7 @@ struct borrower {
 
 void borrower_open(struct borrower *borrower, size_t buffer_bytes);
 void borrower_open_for(struct borrower *borrower, unsigned int ttl_s, size_t buffer_bytes);
-/* With a token, and a session of this name. */
+/* With a token, which is borrowed, and a session of this name. */
 void borrower_open_as(struct borrower *borrower, const char *token, const char *name,
 		      size_t buffer_bytes);
 /* A new ticket and a new connection in the place of the old. */
@@ -147,6 +153,8 @@ void borrower_reconnect(struct borrower *borrower);
 void borrower_close(struct borrower *borrower);
 void borrower_end(struct borrower *borrower);
 void borrower_alloc(struct borrower *borrower, size_t size_bytes, struct raw_key *ret_key);
+/* It lives as long as the session. */
+void borrower_alloc_owned(struct borrower *borrower, size_t size_bytes, struct raw_key *ret_key);
 void borrower_free(struct borrower *borrower, const struct raw_key *key);
 void borrower_grant(struct borrower *borrower, const char *id, const char *access,
 		    struct raw_key *ret_key);
@@ -154,11 +162,9 @@ void borrower_grant(struct borrower *borrower, const char *id, const char *acces
 /* A connection with the session's ticket, which must be refused as unknown. */
 void must_refuse_ticket(const struct raw_session *session, const char *what);
 
-/* One signalled request that must end with `want` (enum ibv_wc_status). */
-#define must_run(link, opcode, at, len, addr, rkey, want)                                          \
-	must_run_at(__FILE__, __LINE__, link, opcode, at, len, addr, rkey, want)
-void must_run_at(const char *file, int line, struct raw_link *link, enum ibv_wr_opcode opcode,
-		 size_t at, size_t len, uint64_t addr, uint32_t rkey, int want);
+/* Between the link's buffer and the whole allocation, which must fit into it. */
+void must_read(struct raw_link *link, const struct raw_key *key);
+void must_write(struct raw_link *link, const struct raw_key *key);
 
 /*
  * An attempt that must be refused, and bring nothing. It kills the link's queue pair, and what

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A maasd of the scenario's own: its start, its log, its end. */
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -12,48 +11,42 @@
 
 #include "tests/rdma/scenario.h"
 
-#define MAX_ARGS   40
-#define STOP_MS	   2000
-#define START_MS   30000
-#define PAGE_BYTES ((size_t)256 << 10)
+#define MAX_ARGS  40
+#define STOP_MS	  2000
+#define START_MS  30000
+#define LOG_BYTES ((size_t)256 << 10)
 
 struct server server;
 
-static char *read_file(const char *path)
+/* Until the next call. */
+static char *read_log(void)
 {
-	char *text = calloc(1, PAGE_BYTES + 1);
-	FILE *file = fopen(path, "r");
+	static char text[LOG_BYTES + 1];
+	FILE *file = fopen(server.log, "r");
+	size_t len = file ? fread(text, 1, LOG_BYTES, file) : 0;
 
-	require(text, "out of memory");
-	if (file) {
-		text[fread(text, 1, PAGE_BYTES, file)] = '\0';
+	text[len] = '\0';
+	if (file)
 		fclose(file);
-	}
 	return text;
 }
 
 bool server_log_has(const char *text)
 {
-	char *log = read_file(server.log);
-	bool found = strstr(log, text) != NULL;
-
-	free(log);
-	return found;
+	return strstr(read_log(), text);
 }
 
 /* Fills in the URL once the log says it. */
 static bool is_listening(void)
 {
 	static const char words[] = "Listening on ";
-	char *log = read_file(server.log);
-	char *at = strstr(log, words);
+	char *at = strstr(read_log(), words);
 	char *end = at ? strchr(at, '\n') : NULL;
 
 	if (end) {
 		*end = '\0';
 		snprintf(server.url, sizeof(server.url), "%s", at + sizeof(words) - 1);
 	}
-	free(log);
 	return end;
 }
 
@@ -95,42 +88,25 @@ bool server_try(const char *const *argv, int *ret_status)
 	return true;
 }
 
-void server_start(const char *options, ...)
+void server_start(const char *keys, const char *options)
 {
-	const char *argv[MAX_ARGS] = {scenario_maasd, "--rdma", "required", "--listen"};
-	unsigned int count = 5;
-	char listen[64];
+	const char *argv[MAX_ARGS] = {scenario_maasd};
+	unsigned int count = 1;
 	char text[512];
 	char *rest = text;
 	int status;
-	va_list args;
 
-	snprintf(listen, sizeof(listen), "%s:0", getenv("SOFTROCE_ADDR"));
-	argv[4] = listen;
-	va_start(args, options);
-	vsnprintf(text, sizeof(text), options, args);
-	va_end(args);
+	snprintf(text, sizeof(text), "--rdma required --listen %s:0 --rdma-keys %s%s%s",
+		 getenv("SOFTROCE_ADDR"), keys, *options ? " " : "", options);
 	while ((argv[count] = strsep(&rest, " ")))
 		require(++count < MAX_ARGS, "too many options");
 	require(server_try(argv, &status), "maasd ended with %d", status);
 }
 
-/* An event of the log's level "error": the server itself, not a client, has a fault. */
-static void check_log(void)
-{
-	char *log = read_file(server.log);
-	char *at = strstr(log, " error ");
-
-	if (at) {
-		*strchrnul(at, '\n') = '\0';
-		fail("maasd says:%s", at);
-	}
-	free(log);
-}
-
 void server_stop(void)
 {
 	uint64_t started_ms = maas_clock_ms();
+	const char *fault;
 	int status;
 
 	kill(server.pid, SIGTERM);
@@ -139,91 +115,36 @@ void server_stop(void)
 	server.pid = 0;
 	require_equal(status, 0, "exit status of maasd");
 	if (maas_clock_ms() - started_ms > 500)
-		note("stopped in %llu ms", (unsigned long long)(maas_clock_ms() - started_ms));
-	check_log();
+		note_time("stopped", started_ms);
+	/* An event of the log's level "error": the server itself, not a client, has a fault. */
+	fault = strstr(read_log(), " error ");
+	if (fault)
+		fail("maasd says:%.*s", (int)strcspn(fault, "\n"), fault);
 }
 
 double server_metric(const char *name)
 {
 	struct raw_http *http = raw_http_new(server.url);
-	char *page = calloc(1, PAGE_BYTES + 1);
-	size_t name_len = strlen(name);
-	size_t len = 0;
 	double value = -1;
+	char line[128];
+	const char *at;
 
-	require(http && page, "out of memory");
-	require_equal(raw_get(http, "/metrics", page, PAGE_BYTES, &len), 200, "GET /metrics");
-	for (char *line = page; line; line = strchr(line, '\n')) {
-		line += *line == '\n';
-		if (strncmp(line, name, name_len) == 0 && line[name_len] == ' ')
-			value = strtod(line + name_len, NULL);
-	}
+	snprintf(line, sizeof(line), "\n%s ", name);
+	require_equal(raw_call(http, "GET", NULL, "/metrics"), 200, "GET /metrics");
+	maas_buf_add(&http->reply, "", 1);
+	at = strstr(http->reply.data, line);
+	if (at)
+		value = strtod(at + strlen(line), NULL);
 	raw_http_free(http);
-	free(page);
 	return value;
 }
 
 void server_await(const char *name, double value, unsigned int timeout_ms)
 {
-	uint64_t deadline_ms = maas_clock_ms() + timeout_ms;
-	double got;
+	double got = -1;
 
-	while ((got = server_metric(name)) != value) {
-		require(maas_clock_ms() < deadline_ms, "%s is %g, not %g", name, got, value);
-		sleep_ms(50);
-	}
-}
-
-static uint64_t cpu_ms_of(pid_t pid)
-{
-	unsigned long user = 0;
-	unsigned long kernel = 0;
-	char path[64];
-	char *text;
-	char *at;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	text = read_file(path);
-	at = strrchr(text, ')'); /* its name may hold anything */
-	for (int field = 2; at && field < 14; field++)
-		at = strchr(at + 1, ' ');
-	require(at != NULL, "%s: %s", path, text);
-	user = strtoul(at, &at, 10);
-	kernel = strtoul(at, NULL, 10);
-	free(text);
-	return (user + kernel) * 1000 / (unsigned long)sysconf(_SC_CLK_TCK);
-}
-
-static uint64_t wakeups_of(pid_t pid, const char *thread)
-{
-	char path[64];
-	char *text;
-	char *at;
-	uint64_t count;
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%.16s/status", pid, thread);
-	text = read_file(path);
-	at = strstr(text, "\nvoluntary_ctxt_switches:");
-	require(at != NULL, "%s: %s", path, text);
-	count = strtoull(at + strlen("\nvoluntary_ctxt_switches:"), NULL, 10);
-	free(text);
-	return count;
-}
-
-void process_effort(pid_t pid, struct effort *ret_effort)
-{
-	struct dirent *entry;
-	char path[64];
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	dir = opendir(path);
-	require(dir != NULL, "%s: %s", path, strerror(errno));
-	*ret_effort = (struct effort){.cpu_ms = cpu_ms_of(pid)};
-	while ((entry = readdir(dir)))
-		if (entry->d_name[0] != '.')
-			ret_effort->wakeups += wakeups_of(pid, entry->d_name);
-	closedir(dir);
+	require_soon((got = server_metric(name)) == value, timeout_ms, "%s is %g, not %g", name,
+		     got, value);
 }
 
 /* ---- what the kernel holds */
@@ -242,24 +163,15 @@ void device_open(void)
 
 void resources_get(struct resources *ret_resources)
 {
-	FILE *pipe = popen("rdma resource show", "r"); /* NOLINT(cert-env33-c): a constant */
-	size_t len =
-		pipe ? fread(ret_resources->text, 1, sizeof(ret_resources->text) - 1, pipe) : 0;
-
-	ret_resources->text[len] = '\0';
-	require(pipe && pclose(pipe) == 0 && len, "rdma resource show: no answer");
+	snprintf(ret_resources->text, sizeof(ret_resources->text), "%s",
+		 shell("rdma resource show"));
+	require(*ret_resources->text, "rdma resource show: no answer");
 }
 
 void resources_await(const struct resources *before, unsigned int timeout_ms)
 {
-	uint64_t deadline_ms = maas_clock_ms() + timeout_ms;
 	struct resources now;
 
-	for (;;) {
-		resources_get(&now);
-		if (strcmp(now.text, before->text) == 0)
-			return;
-		require(maas_clock_ms() < deadline_ms, "left:\n%snot:\n%s", now.text, before->text);
-		sleep_ms(100);
-	}
+	require_soon((resources_get(&now), !strcmp(now.text, before->text)), timeout_ms,
+		     "left:\n%snot:\n%s", now.text, before->text);
 }

@@ -40,7 +40,7 @@ void trust_stale(const char *keys)
 	struct borrower first;
 	struct borrower next;
 
-	server_start("--rdma-keys %s --slab-sizes 4KiB --max-pool-size 4KiB", keys);
+	server_start(keys, "--slab-sizes 4KiB --max-pool-size 4KiB");
 	borrower_open(&first, SLAB);
 	borrower_open(&next, SLAB);
 	for (uint64_t i = 0; i < count; i++)
@@ -50,13 +50,12 @@ void trust_stale(const char *keys)
 	borrower_end(&next);
 }
 
-static struct borrower victim;
-static struct borrower thief;
+static struct borrower victim, thief;
 static struct raw_key key; /* the victim's */
 
 static void begin(const char *keys)
 {
-	server_start("--rdma-keys %s", keys);
+	server_start(keys, "");
 	borrower_open(&victim, SLAB);
 	borrower_open(&thief, SLAB);
 	borrower_alloc(&victim, SLAB, &key);
@@ -130,24 +129,19 @@ void trust_guessed(const char *keys)
 /* One byte before and one behind, alone and at the end of what is allowed. */
 static void try_bounds(struct raw_key *own, uint64_t i)
 {
-	uint64_t len = own->len;
+	const struct {
+		uint64_t len, addr;
+	} outside[] = {
+		{1, own->addr - 1},
+		{1, own->addr + own->len},
+		{own->len + 1, own->addr - 1},
+		{own->len + 1, own->addr},
+	};
+	uint64_t place = i / 2 % MAAS_ARRAY_SIZE(outside);
 
 	borrower_reconnect(&thief);
 	borrower_grant(&thief, own->id, "rw", own);
-	switch (i / 2 % 4) {
-	case 0:
-		must_refuse(&thief.link, opcode_of(i), 1, own->addr - 1, own->rkey);
-		break;
-	case 1:
-		must_refuse(&thief.link, opcode_of(i), 1, own->addr + len, own->rkey);
-		break;
-	case 2:
-		must_refuse(&thief.link, opcode_of(i), len + 1, own->addr - 1, own->rkey);
-		break;
-	default:
-		must_refuse(&thief.link, opcode_of(i), len + 1, own->addr, own->rkey);
-		break;
-	}
+	must_refuse(&thief.link, opcode_of(i), outside[place].len, outside[place].addr, own->rkey);
 }
 
 /* Allocations smaller than their slab: the rest of the slab is out of bounds too. */
@@ -156,7 +150,7 @@ void trust_bounds(const char *keys)
 	static const size_t sizes[] = {SLAB, 1000, 1, 3 * SLAB - 1};
 	struct raw_key victims[3];
 
-	server_start("--rdma-keys %s", keys);
+	server_start(keys, "");
 	borrower_open(&victim, SLAB);
 	borrower_open(&thief, 4 * SLAB);
 	for (size_t s = 0; s < MAAS_ARRAY_SIZE(sizes); s++) {
