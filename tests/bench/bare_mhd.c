@@ -6,15 +6,12 @@
  *
  *     bare_mhd THREADS BUFFER_KIB /health=BYTES /stats=BYTES /metrics=BYTES /allocate=BYTES
  */
-#include <errno.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
+
+#include "tests/bench/bench.h"
 
 #define MAX_ROUTES 8
 
@@ -62,43 +59,35 @@ static struct MHD_Response *make_response(size_t body_len)
 	struct MHD_Response *response;
 	char *body = malloc(body_len + 1);
 
-	if (!body)
-		return NULL;
+	need(body, "a body");
 	memset(body, 'x', body_len);
 	memcpy(body, text, text_len);
 	response = MHD_create_response_from_buffer(body_len, body, MHD_RESPMEM_MUST_FREE);
-	if (response && MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
-						"application/json") == MHD_YES)
-		return response;
-	free(body);
-	return NULL;
+	need(response && MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+						 "application/json") == MHD_YES,
+	     "a response");
+	return response;
 }
 
-static int add_route(const char *method, const char *path, size_t path_len, bool below,
-		     size_t body_len)
+static void add_route(const char *method, const char *path, size_t path_len, bool below,
+		      size_t body_len)
 {
-	struct route route = {method, path, path_len, below, make_response(body_len)};
-
-	if (num_routes == MAX_ROUTES || !route.response)
-		return -ENOMEM;
-	routes[num_routes++] = route;
-	return 0;
+	need_0(num_routes == MAX_ROUTES ? ENOMEM : 0, "a route");
+	routes[num_routes++] =
+		(struct route){method, path, path_len, below, make_response(body_len)};
 }
 
 /* "/health=123" */
-static int parse_route(const char *text)
+static void parse_route(const char *text)
 {
 	const char *equals = strchr(text, '=');
 	const char *method = strncmp(text, "/allocate", 9) == 0 ? "POST" : "GET";
-	char *end;
-	size_t body_len;
+	char *end = NULL;
+	size_t body_len = equals ? strtoul(equals + 1, &end, 10) : 0;
 
-	if (!equals)
-		return -EINVAL;
-	body_len = strtoul(equals + 1, &end, 10);
-	if (*end || end == equals + 1)
-		return -EINVAL;
-	return add_route(method, text, (size_t)(equals - text), false, body_len);
+	if (!equals || *end || end == equals + 1)
+		errx(2, "cannot use %s", text);
+	add_route(method, text, (size_t)(equals - text), false, body_len);
 }
 
 static struct MHD_Daemon *start(unsigned int threads, size_t buffer_bytes)
@@ -126,20 +115,14 @@ int main(int argc, char **argv)
 	sigset_t signals;
 	int number;
 
-	for (int i = 3; i < argc; i++) {
-		if (parse_route(argv[i]) != 0) {
-			fprintf(stderr, "bare_mhd: cannot use %s\n", argv[i]);
-			return 2;
-		}
-	}
-	if (add_route("DELETE", "/allocate/", 10, true, 0) != 0)
-		return EXIT_FAILURE;
+	for (int i = 3; i < argc; i++)
+		parse_route(argv[i]);
+	add_route("DELETE", "/allocate/", 10, true, 0);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	daemon = start(threads, (size_t)buffer_kib << 10);
-	if (!daemon)
-		return EXIT_FAILURE;
+	need(daemon, "MHD_start_daemon");
 	fprintf(stderr, "Listening on http://127.0.0.1:%u\n",
 		MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_BIND_PORT)->port);
 	sigwait(&signals, &number);

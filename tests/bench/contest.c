@@ -7,13 +7,11 @@
  * preloaded as their users do it and nobody's heap is anybody's neighbour.
  */
 #include <dlfcn.h>
-#include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "slab/slab.h"
+#include "tests/bench/bench.h"
 
 #define LIVE	   1000000u
 #define FEW	   10u
@@ -28,58 +26,48 @@
 #define POOL_BYTES  (1280ull << 20)
 #define DELAY_MS    1000
 
-/* An allocator under test. Each function is a whole loop, so that no call is measured but its own.
- */
-struct contestant {
-	void (*pairs)(void);
-	void (*pairs_zeroed)(void);
-	void (*fill)(uint32_t from, uint32_t to); /* allocates and touches */
-	void (*churn)(void);			  /* frees each victim and allocates in its place */
-	void (*rest)(void);			  /* between timed pieces */
-};
-
 union handle {
 	struct maas_slab_ref ref;
 	void *pointer;
 };
 
-static struct maas_slab *pool;
+static struct maas_slab *pool; /* NULL: malloc(3) is under test */
 static union handle live[LIVE];
 static uint32_t victims[PIECE_PAIRS];
 static unsigned int failures;
 
-/* ---- our slabs */
+/* ---- one allocation: of our slabs or of malloc(3), which is known when this is compiled */
 
-static const struct maas_slab_label no_label;
-
-static struct maas_slab_ref slab_alloc(void)
+static MAAS_INLINE bool take(bool ours, union handle *ret_handle)
 {
-	struct maas_slab_ref ref = {0};
+	static const struct maas_slab_label no_label;
 
-	failures += maas_slab_alloc(pool, SLAB_BYTES, &no_label, &ref) != 0;
-	return ref;
+	if (ours)
+		return maas_slab_alloc(pool, SLAB_BYTES, &no_label, &ret_handle->ref) == 0;
+	ret_handle->pointer = malloc(SLAB_BYTES);
+	return ret_handle->pointer;
 }
 
-static void slab_free(struct maas_slab_ref ref)
+static MAAS_INLINE bool give(bool ours, union handle handle)
 {
-	failures += maas_slab_free(pool, ref) != 0;
+	if (ours)
+		return maas_slab_free(pool, handle.ref) == 0;
+	free(handle.pointer);
+	return true;
 }
 
-static void slab_pairs(void)
+static uint8_t *bytes_of(union handle handle)
 {
-	unsigned int failed = 0;
+	struct maas_slab_info info;
 
-	for (uint32_t i = 0; i < PIECE_PAIRS; i++) {
-		struct maas_slab_ref ref = {0};
-
-		failed += maas_slab_alloc(pool, SLAB_BYTES, &no_label, &ref) != 0;
-		failed += maas_slab_free(pool, ref) != 0;
-	}
-	failures += failed;
+	if (!pool)
+		return handle.pointer;
+	need_0(maas_slab_get(pool, handle.ref, &info), "a slab");
+	return info.bytes;
 }
 
 /* A clock that runs ahead: twice past the delay, so that what was freed just now is due, too. */
-static void slab_reclaim_all(void)
+static void reclaim_all(void)
 {
 	static uint64_t now_ms;
 
@@ -92,125 +80,91 @@ static void slab_reclaim_all(void)
 	}
 }
 
-static void slab_pairs_zeroed(void)
-{
-	slab_pairs();
-	slab_reclaim_all();
-}
+/* ---- whole loops, each compiled for either allocator: no call is measured but its own */
 
-static uint8_t *slab_bytes(struct maas_slab_ref ref)
-{
-	struct maas_slab_info info;
-
-	if (maas_slab_get(pool, ref, &info) != 0) {
-		failures++;
-		return NULL;
-	}
-	return info.bytes;
-}
-
-static void slab_fill(uint32_t from, uint32_t to)
-{
-	for (uint32_t i = from; i < to; i++) {
-		uint8_t *bytes;
-
-		live[i].ref = slab_alloc();
-		bytes = slab_bytes(live[i].ref);
-		if (bytes)
-			bytes[0] = 1;
-	}
-}
-
-static void slab_churn(void)
-{
-	for (uint32_t i = 0; i < PIECE_PAIRS; i++) {
-		union handle *victim = &live[victims[i]];
-
-		slab_free(victim->ref);
-		victim->ref = slab_alloc();
-	}
-}
-
-/* Zeroes what was freed, and checks that what is handed out is zero. */
-static void slab_rest(void)
-{
-	static const uint8_t zeroes[SLAB_BYTES];
-
-	slab_reclaim_all();
-	for (int i = 0; i < 16; i++) {
-		struct maas_slab_ref ref = slab_alloc();
-		uint8_t *bytes = slab_bytes(ref);
-
-		if (bytes) {
-			failures += memcmp(bytes, zeroes, sizeof(zeroes)) != 0;
-			memset(bytes, 0xa5, sizeof(zeroes));
-		}
-		slab_free(ref);
-	}
-	slab_reclaim_all();
-}
-
-/* ---- malloc(3); this file is compiled without knowing what malloc and free do */
-
-static void *malloc_alloc(void)
-{
-	void *pointer = malloc(SLAB_BYTES);
-
-	failures += !pointer;
-	return pointer;
-}
-
-static void malloc_pairs(void)
+static MAAS_INLINE void pairs_of(bool ours, bool zero)
 {
 	unsigned int failed = 0;
 
 	for (uint32_t i = 0; i < PIECE_PAIRS; i++) {
-		void *pointer = malloc(SLAB_BYTES);
+		union handle handle = {0};
 
-		failed += !pointer;
-		free(pointer);
+		failed += !take(ours, &handle);
+		if (zero && handle.pointer)
+			memset(handle.pointer, 0, SLAB_BYTES);
+		failed += !give(ours, handle);
 	}
 	failures += failed;
 }
 
-static void malloc_pairs_zeroed(void)
+static void pairs(void)
+{
+	if (pool)
+		pairs_of(true, false);
+	else
+		pairs_of(false, false);
+}
+
+/* Slabs are zeroed when they are reclaimed. */
+static void pairs_zeroed(void)
+{
+	if (!pool)
+		return pairs_of(false, true);
+	pairs_of(true, false);
+	reclaim_all();
+}
+
+static MAAS_INLINE void churn_of(bool ours)
 {
 	for (uint32_t i = 0; i < PIECE_PAIRS; i++) {
-		void *pointer = malloc_alloc();
+		union handle fresh = {0};
 
-		if (pointer)
-			memset(pointer, 0, SLAB_BYTES);
-		free(pointer);
+		failures += !give(ours, live[victims[i]]);
+		failures += !take(ours, &fresh);
+		live[victims[i]] = fresh;
 	}
 }
 
-static void malloc_fill(uint32_t from, uint32_t to)
+/* Frees each victim and allocates in its place. */
+static void churn(void)
+{
+	if (pool)
+		churn_of(true);
+	else
+		churn_of(false);
+}
+
+/* ---- between timed pieces */
+
+/* Allocates and touches. */
+static void fill(uint32_t from, uint32_t to)
 {
 	for (uint32_t i = from; i < to; i++) {
-		live[i].pointer = malloc_alloc();
-		if (live[i].pointer)
-			*(uint8_t *)live[i].pointer = 1;
+		need_0(take(pool, &live[i]) ? 0 : ENOMEM, "an allocation");
+		bytes_of(live[i])[0] = 1;
 	}
 }
 
-static void malloc_churn(void)
+/* Zeroes what was freed, and checks that what our slabs hand out is zero. */
+static void rest(void)
 {
-	for (uint32_t i = 0; i < PIECE_PAIRS; i++) {
-		union handle *victim = &live[victims[i]];
+	static const uint8_t zeroes[SLAB_BYTES];
 
-		free(victim->pointer);
-		victim->pointer = malloc_alloc();
+	if (!pool)
+		return;
+	reclaim_all();
+	for (int i = 0; i < 16; i++) {
+		union handle handle;
+		uint8_t *bytes;
+
+		need_0(take(true, &handle) ? 0 : ENOMEM, "a slab");
+		bytes = bytes_of(handle);
+		failures += memcmp(bytes, zeroes, sizeof(zeroes)) != 0;
+		memset(bytes, 0xa5, sizeof(zeroes));
+		failures += !give(true, handle);
 	}
+	reclaim_all();
 }
-
-static void malloc_rest(void)
-{
-}
-
-static const struct contestant slab_contestant = {slab_pairs, slab_pairs_zeroed, slab_fill,
-						  slab_churn, slab_rest};
-static const struct contestant malloc_contestant = {malloc_pairs, malloc_pairs_zeroed, malloc_fill,
-						    malloc_churn, malloc_rest};
 
 /* ---- the sample */
 
@@ -227,8 +181,8 @@ static void choose_victims(uint32_t num_live)
 }
 
 /* Prints `"NAME":[NS,…],`: what an operation took in each piece. */
-static void time_pieces(const char *name, void (*piece)(void), void (*rest)(void),
-			uint32_t num_live, unsigned int num_pieces)
+static void time_pieces(const char *name, void (*piece)(void), uint32_t num_live,
+			unsigned int num_pieces)
 {
 	double ns[PIECES];
 
@@ -250,37 +204,32 @@ static void time_pieces(const char *name, void (*piece)(void), void (*rest)(void
 
 /* The sample before this one gave back a GiB: on the core's other thread the kernel is busy with
  * it. */
-static void warm_up(const struct contestant *c, uint64_t ns)
+static void warm_up(uint64_t ns)
 {
 	uint64_t start = maas_clock_ns();
 
 	while (maas_clock_ns() - start < ns) {
-		c->pairs();
-		c->rest();
+		pairs();
+		rest();
 	}
 }
 
-static int resident_beside(double *ret_mib)
+/* In MiB: the second number of statm, without what is lent. */
+static double resident_beside(void)
 {
-	uint64_t not_counted = LIVE * (uint64_t)SLAB_BYTES + sizeof(live);
+	const double not_counted = LIVE * (double)SLAB_BYTES + sizeof(live);
 	FILE *file = fopen("/proc/self/statm", "re");
-	char line[256];
-	const char *resident; /* the second number */
-	bool read;
+	char line[256] = "";
+	const char *resident;
 
-	if (!file)
-		return -errno;
-	read = fgets(line, sizeof(line), file) != NULL;
+	need(file && fgets(line, sizeof(line), file), "statm");
 	fclose(file);
-	resident = read ? strchr(line, ' ') : NULL;
-	if (!resident)
-		return -EIO;
-	*ret_mib = (strtod(resident, NULL) * (double)sysconf(_SC_PAGESIZE) - (double)not_counted) /
-		   (1 << 20);
-	return 0;
+	resident = strchr(line, ' ');
+	need_0(resident ? 0 : EIO, "statm");
+	return (strtod(resident, NULL) * (double)sysconf(_SC_PAGESIZE) - not_counted) / (1 << 20);
 }
 
-static int open_pool(void)
+static void open_pool(void)
 {
 	static const uint64_t classes[] = {1 << 10,   2 << 10, 4 << 10, 8 << 10,
 					   512 << 10, 1 << 20, 4 << 20};
@@ -290,12 +239,9 @@ static int open_pool(void)
 		.num_classes = MAAS_ARRAY_SIZE(classes),
 		.dir_fd = -1,
 	};
-	char error[MAAS_SLAB_ERROR];
-	int r = maas_slab_open(&options, error, &pool);
+	char error[MAAS_SLAB_ERROR] = "";
 
-	if (r)
-		log_err("cannot open a pool error=\"%s\"", error);
-	return r;
+	need_0(maas_slab_open(&options, error, &pool), error);
 }
 
 /*
@@ -309,52 +255,41 @@ static _Noreturn void *idle(void *arg)
 		pause();
 }
 
-static int run(const char *proof, bool quick)
+static void run(bool quick)
 {
-	const struct contestant *c = proof ? &malloc_contestant : &slab_contestant;
 	unsigned int pieces = quick ? QUICK : PIECES;
-	double resident_mib = 0;
+	double resident_mib;
 	pthread_t thread;
-	int r;
 
-	if (proof && !dlsym(RTLD_DEFAULT, proof)) {
-		log_err("allocator was not preloaded symbol=%s", proof);
-		return -ENOENT;
-	}
-	if (!proof && open_pool() != 0)
-		return -EIO;
-	c->fill(0, FEW);
-	warm_up(c, quick ? WARM_NS / 10 : WARM_NS);
+	fill(0, FEW);
+	warm_up(quick ? WARM_NS / 10 : WARM_NS);
 	printf("{");
-	time_pieces("pair", c->pairs, c->rest, FEW, pieces);
-	if (pthread_create(&thread, NULL, idle, NULL) != 0)
-		return -EAGAIN;
-	time_pieces("threaded", c->pairs, c->rest, FEW, pieces);
-	time_pieces("zeroed", c->pairs_zeroed, c->rest, FEW, pieces);
-	time_pieces("few", c->churn, c->rest, FEW, pieces);
-	c->fill(FEW, LIVE);
-	r = resident_beside(&resident_mib);
-	if (r)
-		return r;
-	time_pieces("live", c->churn, c->rest, LIVE, pieces);
+	time_pieces("pair", pairs, FEW, pieces);
+	need_0(pthread_create(&thread, NULL, idle, NULL), "a thread");
+	time_pieces("threaded", pairs, FEW, pieces);
+	time_pieces("zeroed", pairs_zeroed, FEW, pieces);
+	time_pieces("few", churn, FEW, pieces);
+	fill(FEW, LIVE);
+	resident_mib = resident_beside();
+	time_pieces("live", churn, LIVE, pieces);
 	printf("\"resident_mib\":%.9g}\n", resident_mib);
-	if (pool)
-		maas_slab_check(pool);
-	maas_slab_close(pool);
-	if (failures > 0) {
-		log_err("failed operations or wrong bytes count=%u", failures);
-		return -EIO;
-	}
-	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	if (argc < 2 || argc > 3 ||
-	    (strcmp(argv[1], "full") != 0 && strcmp(argv[1], "quick") != 0)) {
-		fprintf(stderr, "usage: contest full|quick [PROOF]\n");
-		return 2;
-	}
-	return run(argc > 2 ? argv[2] : NULL, strcmp(argv[1], "quick") == 0) ? EXIT_FAILURE
-									     : EXIT_SUCCESS;
+	const char *proof = argc > 2 ? argv[2] : NULL;
+
+	if (argc < 2 || argc > 3 || (strcmp(argv[1], "full") != 0 && strcmp(argv[1], "quick") != 0))
+		errx(2, "usage: contest full|quick [PROOF]");
+	if (proof && !dlsym(RTLD_DEFAULT, proof))
+		errx(EXIT_FAILURE, "allocator was not preloaded symbol=%s", proof);
+	if (!proof)
+		open_pool();
+	run(strcmp(argv[1], "quick") == 0);
+	if (pool)
+		maas_slab_check(pool);
+	maas_slab_close(pool);
+	if (failures > 0)
+		errx(EXIT_FAILURE, "%u failed operations or wrong bytes", failures);
+	return EXIT_SUCCESS;
 }

@@ -10,17 +10,23 @@
  *     allocate                     POST /allocate of 1 KiB
  *     batch SLABS                  the same of so many at once, on one connection
  *     data_get|data_put SEED ID ID 4 MiB of each allocation, in and out, one connection each
- *     data_verify SEED ID ID       the same as data_get, and compares every byte, not one word a
- * page redis_get|redis_set SEED     the same of two keys of a Redis redis_verify SEED
+ *     data_verify SEED ID ID       as data_get, but each byte is compared, not a word of each page
+ *     redis_get|redis_set|redis_verify SEED
+ *                                  the same of two keys of a Redis
  *
  * The data follows from SEED, and its words tell where they stand. HTTP_LOAD_TOKEN of the
- * environment, if any, goes with each request to a maasd. One thread.
+ * environment, if any, goes with each request to a maasd. One thread and epoll; one request is
+ * under way on each connection, so that both servers see the same client.
  */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
-#include "tests/bench/load.h"
+#include "tests/bench/bench.h"
+#include "tests/bench/reply.h"
 
 #define CONNECTIONS	 16
 #define DATA_CONNECTIONS 2
@@ -29,6 +35,8 @@
 #define HEAD_BYTES	 512
 #define PAGE		 4096u
 #define BATCH_REPLY	 ((size_t)8 << 20)
+#define PARTS		 3
+#define IDLE_MS		 30000
 
 enum kind {
 	HEALTH,
@@ -65,40 +73,48 @@ static const struct {
 	[REDIS_VERIFY] = {"redis_verify", 1, DATA_CONNECTIONS},
 };
 
-struct lane {
+struct connection {
+	int fd;
+	unsigned int index;
 	char id[ID_BYTES]; /* PAIR: what is to be freed next; "" allocates */
 	const char *slab;  /* DATA_*: its allocation */
 	uint8_t *data;	   /* DATA_*, REDIS_*: what that holds */
 	char head[HEAD_BYTES];
+	struct iovec parts[PARTS]; /* what is still to be sent */
+	bool busy;
+	bool wants_out;
+	uint8_t *in;
+	size_t in_len;
+	size_t in_need; /* the whole reply's bytes; 0: not known yet */
 };
 
-struct job {
-	enum kind kind;
-	unsigned int batch;  /* BATCH: slabs in one request */
-	struct maas_buf ids; /* ALLOCATE, BATCH: as JSON */
-	struct lane lanes[CONNECTIONS];
-};
-
+static enum kind kind;
+static unsigned int batch;  /* BATCH: slabs in one request */
+static struct maas_buf ids; /* ALLOCATE, BATCH: as JSON */
+static struct connection connections[CONNECTIONS];
+static int epoll_fd;
+static size_t in_cap;
+static uint64_t to_begin;   /* operations */
+static uint64_t to_receive; /* replies */
 static char line_end[] = "\r\n";
 static char fields[128] = "Host: localhost\r\n"; /* of each request to a maasd */
 
 /* ---- ids */
 
-/* Copies the first id at or after `at` and moves `at` behind it. Errors: -ENOENT, -EBADMSG. */
-static int next_id(const char **at, const char *end, char id[ID_BYTES])
+/* Copies the first id at or after `at` and moves `at` behind it; false: there is none. */
+static bool next_id(const char **at, const char *end, char id[ID_BYTES])
 {
 	const char *key = memmem(*at, (size_t)(end - *at), "\"id\":", 5);
 	const char *open = key ? memchr(key + 5, '"', (size_t)(end - key - 5)) : NULL;
 	const char *close = open ? memchr(open + 1, '"', (size_t)(end - open - 1)) : NULL;
 
+	need_0(key && (!close || close - open - 1 >= ID_BYTES) ? EBADMSG : 0, "an id");
 	if (!key)
-		return -ENOENT;
-	if (!close || close - open - 1 >= ID_BYTES)
-		return -EBADMSG;
+		return false;
 	memset(id, 0, ID_BYTES);
 	memcpy(id, open + 1, (size_t)(close - open - 1));
 	*at = close;
-	return 0;
+	return true;
 }
 
 /* ---- data */
@@ -124,263 +140,320 @@ static void fill(uint8_t *bytes, uint64_t seed, unsigned int connection)
  * In a timed run one word of each page is compared: the comparison of all would measure the client.
  * Lost, swapped and foreign pages are seen; the untimed runs around it compare every byte.
  */
-static int check_data(const struct job *job, unsigned int connection,
-		      const struct load_reply *reply)
+static void check_data(const struct connection *c, const struct load_reply *reply)
 {
-	bool verify = job->kind == DATA_VERIFY || job->kind == REDIS_VERIFY;
-	const uint8_t *want = job->lanes[connection].data;
+	bool verify = kind == DATA_VERIFY || kind == REDIS_VERIFY;
 	size_t step = verify ? DATA_BYTES : PAGE;
 	size_t len = verify ? DATA_BYTES : sizeof(uint64_t);
 
-	if (reply->body_len != DATA_BYTES) {
-		log_err("wrong length of data bytes=%zu", reply->body_len);
-		return -EBADMSG;
-	}
-	for (size_t at = 0; at < DATA_BYTES; at += step) {
-		if (memcmp(reply->body + at, want + at, len) != 0) {
-			log_err("wrong byte in data connection=%u near=%zu", connection, at);
-			return -EBADMSG;
-		}
-	}
-	return 0;
+	if (reply->body_len != DATA_BYTES)
+		errx(EXIT_FAILURE, "%zu bytes of data", reply->body_len);
+	for (size_t at = 0; at < DATA_BYTES; at += step)
+		if (memcmp(reply->body + at, c->data + at, len) != 0)
+			errx(EXIT_FAILURE, "wrong byte in data connection=%u near=%zu", c->index,
+			     at);
 }
 
 /* ---- requests */
 
-static int write_get(struct lane *lane, const char *path)
+/* A request to a maasd; `type` NULL: it has no body. */
+static void write_http(struct connection *c, const char *method, const char *path, const char *type,
+		       size_t len, const char *body)
 {
-	return snprintf(lane->head, HEAD_BYTES, "GET %s HTTP/1.1\r\n%s\r\n", path, fields);
+	char more[96] = "";
+
+	if (type)
+		snprintf(more, sizeof(more),
+			 "Content-Type: application/%s\r\nContent-Length: %zu\r\n", type, len);
+	snprintf(c->head, HEAD_BYTES, "%s %s HTTP/1.1\r\n%s%s\r\n%s", method, path, fields, more,
+		 body);
 }
 
-static int write_allocate(struct lane *lane, unsigned int count)
+static void write_allocate(struct connection *c, unsigned int count)
 {
-	char body[64];
-	int len = count ? snprintf(body, sizeof(body), "{\"size_bytes\":1024,\"count\":%u}", count)
-			: snprintf(body, sizeof(body), "{\"size_bytes\":1024}");
+	char body[64] = "{\"size_bytes\":1024}";
 
-	return snprintf(lane->head, HEAD_BYTES,
-			"POST /allocate HTTP/1.1\r\n%s"
-			"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-			fields, len, body);
+	if (count)
+		snprintf(body, sizeof(body), "{\"size_bytes\":1024,\"count\":%u}", count);
+	write_http(c, "POST", "/allocate", "json", strlen(body), body);
 }
 
-static int write_pair(struct lane *lane)
+static void write_head(struct connection *c)
 {
-	char id[ID_BYTES]; /* gcc cannot tell that lane->id and lane->head do not overlap */
+	char path[64];
 
-	if (!lane->id[0])
-		return write_allocate(lane, 0);
-	memcpy(id, lane->id, sizeof(id));
-	return snprintf(lane->head, HEAD_BYTES, "DELETE /allocate/%s HTTP/1.1\r\n%s\r\n", id,
-			fields);
-}
-
-static int write_data(struct lane *lane, bool put)
-{
-	if (!put)
-		return snprintf(lane->head, HEAD_BYTES, "GET /allocate/%s/data HTTP/1.1\r\n%s\r\n",
-				lane->slab, fields);
-	return snprintf(lane->head, HEAD_BYTES,
-			"PUT /allocate/%s/data HTTP/1.1\r\n%s"
-			"Content-Type: application/octet-stream\r\nContent-Length: %zu\r\n\r\n",
-			lane->slab, fields, DATA_BYTES);
-}
-
-static int write_redis(struct lane *lane, unsigned int connection, bool set)
-{
-	if (!set)
-		return snprintf(lane->head, HEAD_BYTES, "*2\r\n$3\r\nGET\r\n$2\r\nk%u\r\n",
-				connection);
-	return snprintf(lane->head, HEAD_BYTES, "*3\r\n$3\r\nSET\r\n$2\r\nk%u\r\n$%zu\r\n",
-			connection, DATA_BYTES);
-}
-
-static int write_head(struct job *job, unsigned int connection)
-{
-	struct lane *lane = &job->lanes[connection];
-
-	switch (job->kind) {
+	switch (kind) {
 	case HEALTH:
-		return write_get(lane, "/health");
 	case STATS:
-		return write_get(lane, "/stats");
 	case METRICS:
-		return write_get(lane, "/metrics");
+		snprintf(path, sizeof(path), "/%s", kinds[kind].name);
+		return write_http(c, "GET", path, NULL, 0, "");
 	case PAIR:
-		return write_pair(lane);
+		snprintf(path, sizeof(path), "/allocate/%s", c->id);
+		return c->id[0] ? write_http(c, "DELETE", path, NULL, 0, "") : write_allocate(c, 0);
 	case ALLOCATE:
 	case BATCH:
-		return write_allocate(lane, job->batch);
+		return write_allocate(c, batch);
 	case DATA_GET:
 	case DATA_PUT:
 	case DATA_VERIFY:
-		return write_data(lane, job->kind == DATA_PUT);
+		snprintf(path, sizeof(path), "/allocate/%s/data", c->slab);
+		return kind == DATA_PUT ? write_http(c, "PUT", path, "octet-stream", DATA_BYTES, "")
+					: write_http(c, "GET", path, NULL, 0, "");
+	case REDIS_SET:
+		snprintf(c->head, HEAD_BYTES, "*3\r\n$3\r\nSET\r\n$2\r\nk%u\r\n$%zu\r\n", c->index,
+			 DATA_BYTES);
+		return;
 	default:
-		return write_redis(lane, connection, job->kind == REDIS_SET);
+		snprintf(c->head, HEAD_BYTES, "*2\r\n$3\r\nGET\r\n$2\r\nk%u\r\n", c->index);
 	}
 }
 
-static void make_request(void *arg, unsigned int connection, struct iovec parts[LOAD_PARTS])
+static void make_request(struct connection *c)
 {
-	struct job *job = arg;
-	struct lane *lane = &job->lanes[connection];
-	int len = write_head(job, connection);
-
-	parts[0] = (struct iovec){lane->head, (size_t)len};
-	if (job->kind == REDIS_SET || job->kind == DATA_PUT)
-		parts[1] = (struct iovec){lane->data, DATA_BYTES};
-	if (job->kind == REDIS_SET)
-		parts[2] = (struct iovec){line_end, 2};
+	memset(c->parts, 0, sizeof(c->parts));
+	write_head(c);
+	c->parts[0] = (struct iovec){c->head, strlen(c->head)};
+	if (kind == REDIS_SET || kind == DATA_PUT)
+		c->parts[1] = (struct iovec){c->data, DATA_BYTES};
+	if (kind == REDIS_SET)
+		c->parts[2] = (struct iovec){line_end, 2};
 }
 
 /* ---- replies */
 
-static int reply_pair(struct lane *lane, const struct load_reply *reply)
+static void reply_pair(struct connection *c, const struct load_reply *reply)
 {
 	const char *at = (const char *)reply->body;
 
-	if (lane->id[0]) {
-		lane->id[0] = '\0';
-		return 0;
-	}
-	return next_id(&at, at + reply->body_len, lane->id);
+	if (c->id[0])
+		c->id[0] = '\0';
+	else
+		need_0(next_id(&at, at + reply->body_len, c->id) ? 0 : EBADMSG, "no id");
 }
 
-static int reply_ids(struct job *job, const struct load_reply *reply)
+static void reply_ids(const struct load_reply *reply)
 {
 	const char *at = (const char *)reply->body;
-	unsigned int want = job->batch ? job->batch : 1;
+	const char *end = at + reply->body_len;
+	unsigned int want = batch ? batch : 1;
 	unsigned int got = 0;
 	char id[ID_BYTES];
-	int r;
 
-	while (!(r = next_id(&at, (const char *)reply->body + reply->body_len, id))) {
-		maas_buf_printf(&job->ids, "%s\"%s\"", job->ids.len ? "," : "", id);
-		got++;
-	}
-	if (r == -ENOENT && got == want)
-		return job->ids.error;
-	log_err("wrong ids got=%u want=%u", got, want);
-	return -EBADMSG;
+	for (; next_id(&at, end, id); got++)
+		maas_buf_printf(&ids, "%s\"%s\"", ids.len ? "," : "", id);
+	if (got != want)
+		errx(EXIT_FAILURE, "%u ids, not %u", got, want);
+	need_0(ids.error, "ids");
 }
 
-static int take_reply(void *arg, unsigned int connection, const struct load_reply *reply)
+static void take_reply(struct connection *c, const struct load_reply *reply)
 {
-	struct job *job = arg;
-
-	if (reply->status != 200) {
-		log_err("request failed kind=%s status=%u head=\"%.*s\"", kinds[job->kind].name,
-			reply->status, (int)reply->head_len, reply->head);
-		return -EBADMSG;
-	}
-	switch (job->kind) {
+	if (reply->status != 200)
+		errx(EXIT_FAILURE, "%s: %u \"%.*s\"", kinds[kind].name, reply->status,
+		     (int)reply->head_len, reply->head);
+	switch (kind) {
 	case HEALTH:
 	case STATS:
 	case METRICS:
-		return reply->body_len > 0 ? 0 : -EBADMSG;
+		return need_0(reply->body_len > 0 ? 0 : EBADMSG, "an empty body");
 	case PAIR:
-		return reply_pair(&job->lanes[connection], reply);
+		return reply_pair(c, reply);
 	case ALLOCATE:
 	case BATCH:
-		return reply_ids(job, reply);
+		return reply_ids(reply);
 	case DATA_PUT:
 	case REDIS_SET:
-		return 0;
+		return;
 	default:
-		return check_data(job, connection, reply);
+		return check_data(c, reply);
 	}
+}
+
+/* ---- connections */
+
+static void watch(struct connection *c, int op)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
+
+	if (c->wants_out)
+		event.events |= EPOLLOUT;
+	need(!epoll_ctl(epoll_fd, op, c->fd, &event), "epoll_ctl");
+}
+
+static void connect_one(struct connection *c, uint16_t port)
+{
+	const struct sockaddr_in address = {
+		.sin_family = AF_INET,
+		.sin_port = htons(port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+	const int on = 1;
+
+	c->in = malloc(in_cap);
+	need(c->in, "a buffer");
+	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	need(c->fd >= 0, "socket");
+	need(!connect(c->fd, (const struct sockaddr *)&address, sizeof(address)), "connect");
+	need(!setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)), "TCP_NODELAY");
+	watch(c, EPOLL_CTL_ADD);
+}
+
+/* Takes `len` sent bytes off the parts; true when all are sent. */
+static bool advance(struct connection *c, size_t len)
+{
+	for (unsigned int i = 0; i < PARTS; i++) {
+		size_t step = len < c->parts[i].iov_len ? len : c->parts[i].iov_len;
+
+		c->parts[i].iov_base = (uint8_t *)c->parts[i].iov_base + step;
+		c->parts[i].iov_len -= step;
+		len -= step;
+		if (c->parts[i].iov_len > 0)
+			return false;
+	}
+	return true;
+}
+
+static void send_some(struct connection *c)
+{
+	const struct msghdr message = {.msg_iov = c->parts, .msg_iovlen = PARTS};
+	bool blocked = false;
+	ssize_t n;
+
+	do {
+		n = sendmsg(c->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		blocked = n < 0;
+		need(!blocked || errno == EAGAIN, "sendmsg");
+	} while (!blocked && !advance(c, (size_t)n));
+	if (blocked == c->wants_out)
+		return;
+	c->wants_out = blocked;
+	watch(c, EPOLL_CTL_MOD);
+}
+
+/* An operation, or its second half. */
+static void begin(struct connection *c)
+{
+	if (!c->id[0] && to_begin == 0)
+		return;
+	to_begin -= !c->id[0];
+	c->busy = true;
+	c->in_len = 0;
+	c->in_need = 0;
+	make_request(c);
+	send_some(c);
+}
+
+/* Once the reply's length is known nothing beyond it is read: no pipelining, so none is there. */
+static bool receive_some(struct connection *c, struct load_reply *ret_reply)
+{
+	size_t room = (c->in_need ? c->in_need : in_cap) - c->in_len;
+	enum load_protocol protocol = kind >= REDIS_GET ? LOAD_RESP : LOAD_HTTP;
+	ssize_t n = recv(c->fd, c->in + c->in_len, room, MSG_DONTWAIT);
+
+	if (n < 0 && errno == EAGAIN)
+		return false;
+	need(n >= 0, "recv");
+	need_0(n ? 0 : ECONNRESET, "the server");
+	c->in_len += (size_t)n;
+	if (c->in_need == 0) {
+		need_0(reply_need(protocol, c->in, c->in_len, &c->in_need), "a reply");
+		need_0(c->in_need > in_cap ? EMSGSIZE : 0, "a reply");
+	}
+	if (c->in_len < c->in_need || !c->in_need)
+		return false;
+	need_0(c->in_len > c->in_need ? EPROTO : 0, "two replies");
+	reply_read(protocol, c->in, c->in_len, ret_reply);
+	return true;
+}
+
+static void serve(struct connection *c, uint32_t events)
+{
+	struct load_reply reply;
+
+	if (events & EPOLLOUT)
+		send_some(c);
+	if (!(events & ~(uint32_t)EPOLLOUT))
+		return;
+	need_0(c->busy ? 0 : ECONNRESET, "an idle connection");
+	if (!receive_some(c, &reply))
+		return;
+	c->busy = false;
+	to_receive--;
+	take_reply(c, &reply);
+	begin(c);
+}
+
+/* Returns how long they took, in ns. */
+static uint64_t run(uint64_t operations)
+{
+	struct epoll_event events[CONNECTIONS];
+	uint64_t start = maas_clock_ns();
+
+	to_begin = operations;
+	to_receive = operations * (kind == PAIR ? 2 : 1);
+	for (unsigned int i = 0; i < kinds[kind].connections; i++)
+		begin(&connections[i]);
+	while (to_receive > 0) {
+		int n = epoll_wait(epoll_fd, events, CONNECTIONS, IDLE_MS);
+
+		need(n >= 0 || errno == EINTR, "epoll_wait");
+		need_0(n ? 0 : ETIMEDOUT, "a reply");
+		for (int i = 0; i < n; i++)
+			serve(events[i].data.ptr, events[i].events);
+	}
+	return maas_clock_ns() - start;
 }
 
 /* ---- the program */
 
 /* The arguments behind KIND: SLABS, or SEED and the ids of allocations. */
-static int parse_arguments(struct job *job, int num_arguments, char **arguments)
+static void parse_arguments(int num_arguments, char **arguments)
 {
 	uint64_t number = num_arguments ? strtoull(arguments[0], NULL, 10) : 0;
 
-	if (num_arguments != kinds[job->kind].num_arguments)
-		return -EINVAL;
-	if (job->kind == BATCH)
-		job->batch = (unsigned int)number;
-	for (unsigned int i = 0; i < DATA_CONNECTIONS && job->kind >= DATA_GET; i++) {
-		struct lane *lane = &job->lanes[i];
+	if (kind == BATCH)
+		batch = (unsigned int)number;
+	for (unsigned int i = 0; i < DATA_CONNECTIONS && kind >= DATA_GET; i++) {
+		struct connection *c = &connections[i];
 
 		if (num_arguments > 1)
-			lane->slab = arguments[1 + i];
-		lane->data = malloc(DATA_BYTES);
-		if (!lane->data)
-			return -ENOMEM;
-		fill(lane->data, number, i);
+			c->slab = arguments[1 + i];
+		c->data = malloc(DATA_BYTES);
+		need(c->data, "data");
+		fill(c->data, number, i);
 	}
-	return 0;
-}
-
-/* Does as many operations as each line of the input says. */
-static int serve(struct job *job, struct load *load)
-{
-	char line[32];
-	int r = 0;
-
-	printf("{\"connections\":%u}\n", kinds[job->kind].connections);
-	fflush(stdout);
-	while (!r && fgets(line, sizeof(line), stdin)) {
-		uint64_t wall_ns;
-
-		r = load_run(load, strtoull(line, NULL, 10), &wall_ns);
-		if (r)
-			break;
-		printf("{\"wall_ns\":%llu,\"ids\":[%.*s]}\n", (unsigned long long)wall_ns,
-		       (int)job->ids.len, job->ids.len ? job->ids.data : "");
-		fflush(stdout);
-		maas_buf_fini(&job->ids);
-	}
-	return r;
-}
-
-static int run(uint16_t port, struct job *job)
-{
-	const struct load_job load_job = {
-		.protocol = job->kind >= REDIS_GET ? LOAD_RESP : LOAD_HTTP,
-		.connections = kinds[job->kind].connections,
-		.group = job->kind == PAIR ? 2 : 1,
-		.max_reply_bytes = job->kind == BATCH ? BATCH_REPLY : DATA_BYTES,
-		.arg = job,
-		.request = make_request,
-		.reply = take_reply,
-	};
-	struct load *load;
-	int r = load_open(port, &load_job, &load);
-
-	if (r) {
-		log_err("cannot connect port=%u error=\"%s\"", port, strerror(-r));
-		return r;
-	}
-	r = serve(job, load);
-	load_close(load);
-	return r;
 }
 
 int main(int argc, char **argv)
 {
-	struct job job = {.kind = HEALTH};
 	const char *token = getenv("HTTP_LOAD_TOKEN");
-	int r = -EINVAL;
+	char line[32];
 
+	while (argc > 2 && kind < KINDS && strcmp(argv[2], kinds[kind].name) != 0)
+		kind++;
+	if (argc < 3 || kind == KINDS || argc - 3 != kinds[kind].num_arguments)
+		errx(2, "usage: http_load PORT KIND [ARGUMENT...]");
 	if (token)
 		snprintf(fields, sizeof(fields),
 			 "Host: localhost\r\nAuthorization: Bearer %.64s\r\n", token);
-	while (argc > 2 && job.kind < KINDS && strcmp(argv[2], kinds[job.kind].name) != 0)
-		job.kind++;
-	if (argc > 2 && job.kind < KINDS)
-		r = parse_arguments(&job, argc - 3, argv + 3);
-	if (r == -EINVAL) {
-		fprintf(stderr, "usage: http_load PORT KIND [ARGUMENT...]\n");
-		return 2;
+	parse_arguments(argc - 3, argv + 3);
+	in_cap = (kind == BATCH ? BATCH_REPLY : DATA_BYTES) + REPLY_HEAD_BYTES;
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	need(epoll_fd >= 0, "epoll_create1");
+	for (unsigned int i = 0; i < kinds[kind].connections; i++) {
+		connections[i].index = i;
+		connect_one(&connections[i], (uint16_t)strtoul(argv[1], NULL, 10));
 	}
-	if (!r)
-		r = run((uint16_t)strtoul(argv[1], NULL, 10), &job);
-	maas_buf_fini(&job.ids);
-	for (unsigned int i = 0; i < CONNECTIONS; i++)
-		free(job.lanes[i].data);
-	return r ? EXIT_FAILURE : EXIT_SUCCESS;
+	printf("{\"connections\":%u}\n", kinds[kind].connections);
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin)) {
+		uint64_t wall_ns = run(strtoull(line, NULL, 10));
+
+		printf("{\"wall_ns\":%llu,\"ids\":[%.*s]}\n", (unsigned long long)wall_ns,
+		       (int)ids.len, ids.len ? ids.data : "");
+		fflush(stdout);
+		maas_buf_fini(&ids);
+	}
+	return EXIT_SUCCESS;
 }

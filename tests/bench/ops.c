@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "client/maas.h"
+#include "tests/bench/queue_pair.h"
 #include "tests/unit/client/rdma_lan.h"
 
 #define OPERATIONS 3200
@@ -37,37 +38,17 @@ static void need(bool good, const char *what)
 
 /* ---- the bare loop */
 
-static void connect_qp(struct ibv_qp *qp, uint32_t peer)
-{
-	struct ibv_qp_attr attr = {
-		.qp_state = IBV_QPS_INIT,
-		.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ,
-		.dest_qp_num = peer,
-		.max_rd_atomic = DEPTH,
-		.max_dest_rd_atomic = DEPTH,
-	};
-	int error;
-
-	error = ibv_modify_qp(qp, &attr,
-			      IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
-	attr.qp_state = IBV_QPS_RTR;
-	error |= ibv_modify_qp(qp, &attr,
-			       IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
-				       IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
-				       IBV_QP_MIN_RNR_TIMER);
-	attr.qp_state = IBV_QPS_RTS;
-	error |= ibv_modify_qp(qp, &attr,
-			       IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
-				       IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC);
-	need(!error, "a queue pair");
-}
-
 static void open_bare(void)
 {
 	struct ibv_device **devices = ibv_get_device_list(NULL);
 	struct ibv_qp_init_attr init = {
 		.cap = {.max_send_wr = DEPTH, .max_send_sge = 1, .max_inline_data = BYTES},
 		.qp_type = IBV_QPT_RC,
+	};
+	struct ibv_qp_attr attr = {
+		.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ,
+		.max_rd_atomic = DEPTH,
+		.max_dest_rd_atomic = DEPTH,
 	};
 
 	scene.context = ibv_open_device(devices[0]);
@@ -80,8 +61,10 @@ static void open_bare(void)
 	init.send_cq = init.recv_cq = scene.cq;
 	for (int i = 0; i < 2; i++)
 		scene.qps[i] = ibv_create_qp(scene.pd, &init);
-	for (int i = 0; i < 2; i++)
-		connect_qp(scene.qps[i], scene.qps[!i]->qp_num);
+	for (int i = 0; i < 2; i++) {
+		attr.dest_qp_num = scene.qps[!i]->qp_num;
+		need(!queue_pair_connect(scene.qps[i], attr), "a queue pair");
+	}
 }
 
 static void close_bare(void)

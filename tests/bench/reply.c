@@ -32,52 +32,44 @@ static int parse_length(const uint8_t *text, size_t text_len, size_t *ret_value)
 	return 0;
 }
 
-static int http_need(const uint8_t *in, size_t in_len, size_t *ret_need)
+static int http_body(const uint8_t *in, size_t head, size_t *ret_body)
 {
 	static const char name[] = "\r\nContent-Length: ";
-	size_t head = head_len(in, in_len, "\r\n\r\n");
-	size_t body;
 
-	*ret_need = 0;
-	if (head == 0)
-		return in_len < REPLY_HEAD_BYTES ? 0 : -EPROTO;
 	if (head < 13 || memcmp(in, "HTTP/1.1 ", 9) != 0)
 		return -EPROTO;
-	for (size_t i = 0; i + sizeof(name) < head; i++) {
-		if (strncasecmp((const char *)in + i, name, sizeof(name) - 1) != 0)
-			continue;
-		i += sizeof(name) - 1;
-		if (parse_length(in + i, head - i, &body) != 0)
-			return -EPROTO;
-		*ret_need = head + body;
-		return 0;
-	}
+	for (size_t i = 0; i + sizeof(name) < head; i++)
+		if (strncasecmp((const char *)in + i, name, sizeof(name) - 1) == 0)
+			return parse_length(in + i + sizeof(name) - 1, head - i - sizeof(name) + 1,
+					    ret_body);
 	return -EPROTO;
 }
 
 /* "+OK\r\n", "-ERR …\r\n", "$5\r\nhello\r\n" */
-static int resp_need(const uint8_t *in, size_t in_len, size_t *ret_need)
+static int resp_body(const uint8_t *in, size_t head, size_t *ret_body)
 {
-	size_t head = head_len(in, in_len, "\r\n");
-	size_t body;
-
-	*ret_need = 0;
-	if (head == 0)
-		return in_len < REPLY_HEAD_BYTES ? 0 : -EPROTO;
-	if (in[0] == '+' || in[0] == '-') {
-		*ret_need = head;
+	*ret_body = 0;
+	if (in[0] == '+' || in[0] == '-')
 		return 0;
-	}
-	if (in[0] != '$' || parse_length(in + 1, head - 1, &body) != 0)
+	if (in[0] != '$' || parse_length(in + 1, head - 1, ret_body) != 0)
 		return -EPROTO;
-	*ret_need = head + body + 2;
+	*ret_body += 2;
 	return 0;
 }
 
 int reply_need(enum load_protocol protocol, const uint8_t *in, size_t in_len, size_t *ret_need)
 {
-	return protocol == LOAD_HTTP ? http_need(in, in_len, ret_need)
-				     : resp_need(in, in_len, ret_need);
+	bool http = protocol == LOAD_HTTP;
+	size_t head = head_len(in, in_len, http ? "\r\n\r\n" : "\r\n");
+	size_t body;
+
+	*ret_need = 0;
+	if (head == 0)
+		return in_len < REPLY_HEAD_BYTES ? 0 : -EPROTO;
+	if (http ? http_body(in, head, &body) : resp_body(in, head, &body))
+		return -EPROTO;
+	*ret_need = head + body;
+	return 0;
 }
 
 void reply_read(enum load_protocol protocol, const uint8_t *in, size_t in_len,

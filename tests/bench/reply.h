@@ -3,9 +3,22 @@
 #ifndef MAAS_BENCH_REPLY_H
 #define MAAS_BENCH_REPLY_H
 
-#include "tests/bench/load.h"
+#include "base/base.h"
 
 #define REPLY_HEAD_BYTES 8192
+
+enum load_protocol {
+	LOAD_HTTP,
+	LOAD_RESP,
+};
+
+struct load_reply {
+	unsigned int status; /* RESP: 200, or 500 for an error */
+	const char *head;    /* HTTP: status line and headers, not NUL-terminated */
+	size_t head_len;
+	const uint8_t *body;
+	size_t body_len;
+};
 
 /*
  * How many bytes the reply that begins at `in` has in all; 0 while its head is not complete.
