@@ -5,288 +5,202 @@
  * "ours" or "bare", it prints {"wall_ns":N,"cpu_ns":N}: how long all of them took. It prints {}
  * when it is ready.
  */
-#include <errno.h>
 #include <semaphore.h>
 #include <sodium.h>
-#include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "rdma/rdma.h"
 #include "tests/bench/bare_keys.h"
+#include "tests/bench/bench.h"
 #include "tests/rdma/raw_link.h"
 
 #define SLAB_BYTES 1024
 #define POOL_BYTES (512ull << 20)
 #define CONNECT_MS 10000
 
-struct parts {
-	struct maas_slab *slab;
-	struct maas_rdma *rdma;
-	struct maas_lend *lend;
-	struct maas_lend_session_ref session;
-	struct raw_link client;
-	struct maas_slab_ref refs[BARE_KEYS];
-	struct maas_lend_key grants[BARE_KEYS];
-	struct bare_keys *bare;
-};
+static struct maas_slab *slab;
+static struct maas_rdma *rdma;
+static struct maas_lend *lend;
+static struct maas_lend_session_ref session;
+static struct raw_link client;
+static struct maas_slab_ref refs[BARE_KEYS];
+static struct maas_lend_key grants[BARE_KEYS];
 
 /* ---- the server's side */
 
-struct wait {
+static void wait_done(void *done, int status)
+{
+	need_0(status, "keys");
+	sem_post(done);
+}
+
+static void wait_for(sem_t *done, unsigned int count)
+{
+	while (count)
+		count -= !sem_wait(done);
+	sem_destroy(done);
+}
+
+static void grant_all(void)
+{
 	sem_t done;
-	_Atomic unsigned int left;
-	_Atomic int status;
-};
 
-static void wait_done(void *arg, int status)
-{
-	struct wait *wait = arg;
-
-	if (status)
-		atomic_store(&wait->status, status);
-	if (atomic_fetch_sub(&wait->left, 1) == 1)
-		sem_post(&wait->done);
+	sem_init(&done, 0, 0);
+	need_0(maas_rdma_key_ops.grant(rdma, session, refs, BARE_KEYS, MAAS_LEND_ACCESS_WRITE,
+				       grants, wait_done, &done),
+	       "grant");
+	wait_for(&done, 1);
 }
 
-static int wait_for(struct wait *wait)
+static void ungrant_all(void)
 {
-	while (sem_wait(&wait->done))
-		continue;
-	sem_destroy(&wait->done);
-	return atomic_load(&wait->status);
-}
+	sem_t done;
 
-static int grant_all(struct parts *parts)
-{
-	struct wait wait = {.left = 1};
-	int r;
-
-	sem_init(&wait.done, 0, 0);
-	r = maas_rdma_key_ops.grant(parts->rdma, parts->session, parts->refs, BARE_KEYS,
-				    MAAS_LEND_ACCESS_WRITE, parts->grants, wait_done, &wait);
-	return r ? r : wait_for(&wait);
-}
-
-static int ungrant_all(struct parts *parts)
-{
-	struct wait wait = {.left = BARE_KEYS};
-
-	sem_init(&wait.done, 0, 0);
-	for (unsigned int i = 0; i < BARE_KEYS; i++) {
-		int r = maas_rdma_key_ops.ungrant(parts->rdma, parts->session, parts->refs[i],
-						  wait_done, &wait);
-
-		if (r)
-			wait_done(&wait, r);
-	}
-	return wait_for(&wait);
+	sem_init(&done, 0, 0);
+	for (unsigned int i = 0; i < BARE_KEYS; i++)
+		need_0(maas_rdma_key_ops.ungrant(rdma, session, refs[i], wait_done, &done),
+		       "ungrant");
+	wait_for(&done, BARE_KEYS);
 }
 
 /* Different keys, or the same place twice, would be an impossible speed. */
-static int check_grants(const struct parts *parts)
+static void check_grants(void)
 {
 	for (unsigned int i = 0; i < BARE_KEYS; i++) {
-		const struct maas_lend_key *grant = &parts->grants[i];
+		const struct maas_lend_key *grant = &grants[i];
 		struct maas_slab_info info;
-		int r = maas_slab_get(parts->slab, parts->refs[i], &info);
 
-		if (r || grant->addr != info.offset || grant->len_bytes != SLAB_BYTES ||
-		    !grant->rkey || !grant->connection)
-			return -EBADMSG;
+		need_0(maas_slab_get(slab, refs[i], &info), "a slab");
+		if (grant->addr != info.offset || grant->len_bytes != SLAB_BYTES || !grant->rkey ||
+		    !grant->connection)
+			errx(EXIT_FAILURE, "key %u is not that of its slab", i);
 	}
-	return 0;
 }
 
 /* ---- the client's side: a connection and nothing else */
 
-static int await_connection(struct parts *parts)
+static void open_session(void)
 {
-	for (int ms = 0; ms < CONNECT_MS; ms += 10) {
-		const struct timespec time = {.tv_nsec = 10000000};
-
-		if (maas_rdma_key_ops.connected(parts->rdma, parts->session))
-			return 0;
-		nanosleep(&time, NULL);
-	}
-	return -ETIMEDOUT;
-}
-
-static int open_session(struct parts *parts)
-{
-	struct raw_session session = {0};
+	const struct timespec pause = {.tv_nsec = 10000000};
+	uint64_t deadline_ms = maas_clock_ms() + CONNECT_MS;
+	struct raw_session raw = {0};
 	struct maas_lend_key_address address;
 	struct maas_lend_session_info info;
-	int r = maas_lend_session_open(parts->lend, NULL, "bench", 3600, false, NULL, &info);
 
 	/* The first ticket tells which session it is, the second connects. */
-	if (!r)
-		r = maas_lend_ticket_redeem(parts->lend, info.ticket, &parts->session);
-	if (!r)
-		r = maas_lend_session_ticket(parts->lend, NULL, info.id, &info);
-	if (!r && !maas_lend_key_address(parts->lend, NULL, &address))
-		r = -EOPNOTSUPP;
-	if (r)
-		return r;
-	session.port = address.port;
-	memcpy(session.addr, address.addr, sizeof(session.addr));
-	memcpy(session.ticket, info.ticket, sizeof(session.ticket));
-	r = raw_connect(&parts->client, &session, SLAB_BYTES);
-	return r ? r : await_connection(parts);
+	need_0(maas_lend_session_open(lend, NULL, "bench", 3600, false, NULL, &info), "a session");
+	need_0(maas_lend_ticket_redeem(lend, info.ticket, &session), "a ticket");
+	need_0(maas_lend_session_ticket(lend, NULL, info.id, &info), "another ticket");
+	need_0(maas_lend_key_address(lend, NULL, &address) ? 0 : EOPNOTSUPP, "an address");
+	raw.port = address.port;
+	memcpy(raw.addr, address.addr, sizeof(raw.addr));
+	memcpy(raw.ticket, info.ticket, sizeof(raw.ticket));
+	need_0(raw_connect(&client, &raw, SLAB_BYTES), "connecting");
+	while (!maas_rdma_key_ops.connected(rdma, session)) {
+		need_0(maas_clock_ms() < deadline_ms ? 0 : ETIMEDOUT, "the server's side of it");
+		nanosleep(&pause, NULL);
+	}
 }
 
 /* ---- its life */
 
-static int allocate(struct parts *parts, uint32_t count, struct maas_slab_ref *ret_refs)
+static void allocate(uint32_t count, struct maas_slab_ref *ret_refs)
 {
 	const struct maas_lend_alloc_request request = {.size_bytes = SLAB_BYTES, .count = count};
 	struct maas_lend_allocation first;
 
-	return maas_lend_allocate(parts->lend, &request, ret_refs, &first);
+	need_0(maas_lend_allocate(lend, &request, ret_refs, &first), "allocations");
 }
 
-static int fill(struct parts *parts, unsigned int live)
+static void fill(uint32_t live)
 {
-	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
-	int r = 0;
+	static struct maas_slab_ref others[MAAS_SLAB_MAX_BATCH];
 
-	while (live && !r) {
-		uint32_t count = live < MAAS_SLAB_MAX_BATCH ? live : MAAS_SLAB_MAX_BATCH;
-
-		r = allocate(parts, count, refs);
-		live -= count;
-	}
-	return r ? r : allocate(parts, BARE_KEYS, parts->refs);
+	for (; live > MAAS_SLAB_MAX_BATCH; live -= MAAS_SLAB_MAX_BATCH)
+		allocate(MAAS_SLAB_MAX_BATCH, others);
+	allocate(live, others);
+	allocate(BARE_KEYS, refs);
 }
 
-static int open_server(struct parts *parts, bool windows)
+static void open_server(bool windows)
 {
 	static const uint64_t classes[] = {SLAB_BYTES, 4096, 65536, 4u << 20};
-	const struct maas_slab_options slab = {
+	const struct maas_slab_options slab_options = {
 		.max_bytes = POOL_BYTES,
 		.class_bytes = classes,
 		.num_classes = MAAS_ARRAY_SIZE(classes),
 		.dir_fd = -1,
 	};
-	struct maas_rdma_options rdma = {
+	struct maas_rdma_options options = {
 		.keys = windows ? MAAS_RDMA_KEYS_WINDOW : MAAS_RDMA_KEYS_MR,
 		.max_sessions = 4,
 		.max_grants = 4 * BARE_KEYS,
 	};
-	struct maas_lend_options lend = {.keys = &maas_rdma_key_ops, .max_sessions = 4};
+	struct maas_lend_options lend_options = {.keys = &maas_rdma_key_ops, .max_sessions = 4};
 	char error[MAAS_RDMA_ERROR] = "";
-	int r = maas_slab_open(&slab, NULL, &parts->slab);
 
-	if (r)
-		return r;
-	rdma.slab = parts->slab;
-	r = maas_rdma_open(&rdma, error, &parts->rdma);
-	if (!r) {
-		lend.slab = parts->slab;
-		lend.keys_ctx = parts->rdma;
-		r = maas_lend_open(&lend, &parts->lend);
-	}
-	if (!r)
-		r = maas_rdma_listen(parts->rdma, parts->lend, error);
-	if (*error)
-		log_err("%s", error);
-	return r;
+	need_0(maas_slab_open(&slab_options, NULL, &slab), "a pool");
+	options.slab = lend_options.slab = slab;
+	need_0(maas_rdma_open(&options, error, &rdma), error);
+	lend_options.keys_ctx = rdma;
+	need_0(maas_lend_open(&lend_options, &lend), "lending");
+	need_0(maas_rdma_listen(rdma, lend, error), error);
 }
 
-static int world_open(struct parts *parts, bool windows, unsigned int live)
+static void world_open(bool windows, uint32_t live)
 {
-	int r = open_server(parts, windows);
-
-	if (!r)
-		r = open_session(parts);
-	if (!r)
-		r = fill(parts, live);
-	if (!r)
-		r = bare_keys_open(windows, &parts->bare);
+	open_server(windows);
+	open_session();
+	fill(live);
+	bare_keys_open(windows);
 	/* Once for both without a clock: windows are allocated, extents registered. */
-	if (!r)
-		r = grant_all(parts);
-	if (!r)
-		r = ungrant_all(parts);
-	if (!r)
-		r = bare_keys_make(parts->bare);
-	return r ? r : bare_keys_kill(parts->bare);
+	grant_all();
+	ungrant_all();
+	bare_keys_make();
+	bare_keys_kill();
 }
 
-static void world_close(struct parts *parts)
+static void world_close(void)
 {
-	bare_keys_close(parts->bare);
-	raw_close(&parts->client);
-	maas_rdma_stop(parts->rdma);
-	maas_lend_close(parts->lend);
-	maas_rdma_close(parts->rdma);
-	maas_slab_close(parts->slab);
+	bare_keys_close();
+	raw_close(&client);
+	maas_rdma_stop(rdma);
+	maas_lend_close(lend);
+	maas_rdma_close(rdma);
+	maas_slab_close(slab);
 }
 
-/* ---- measuring */
-
-static uint64_t cpu_ns(void)
+static void measure(bool bare)
 {
-	struct timespec time;
+	uint64_t cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+	uint64_t wall = maas_clock_ns();
 
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
-static int measure(struct parts *parts, bool bare)
-{
-	uint64_t cpu = cpu_ns();
-	uint64_t start = maas_clock_ns();
-	int r = bare ? bare_keys_make(parts->bare) : grant_all(parts);
-
-	if (r)
-		return r;
-	start = maas_clock_ns() - start;
-	cpu = cpu_ns() - cpu;
+	if (bare)
+		bare_keys_make();
+	else
+		grant_all();
+	wall = maas_clock_ns() - wall;
+	cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
 	if (bare) {
-		r = bare_keys_kill(parts->bare);
+		bare_keys_kill();
 	} else {
-		r = check_grants(parts);
-		if (!r)
-			r = ungrant_all(parts);
+		check_grants();
+		ungrant_all();
 	}
-	if (!r)
-		printf("{\"wall_ns\":%llu,\"cpu_ns\":%llu}\n", (unsigned long long)start,
-		       (unsigned long long)cpu);
-	return r;
-}
-
-static int serve(struct parts *parts)
-{
-	char line[16];
-	int r = 0;
-
-	printf("{}\n");
-	fflush(stdout);
-	while (!r && fgets(line, sizeof(line), stdin)) {
-		r = measure(parts, !strcmp(line, "bare\n"));
-		fflush(stdout);
-	}
-	return r;
+	printf("{\"wall_ns\":%llu,\"cpu_ns\":%llu}\n", (unsigned long long)wall,
+	       (unsigned long long)cpu);
 }
 
 int main(int argc, char **argv)
 {
-	struct parts parts = {0};
-	int r;
+	char line[16];
 
-	if (argc != 3 || sodium_init() < 0) {
-		fprintf(stderr, "usage: bind_keys window|mr LIVE\n");
-		return 2;
-	}
-	r = world_open(&parts, !strcmp(argv[1], "window"),
-		       (unsigned int)strtoul(argv[2], NULL, 10));
-	if (!r)
-		r = serve(&parts);
-	if (r)
-		log_err("keys could not be measured mode=%s error=%d", argv[1], -r);
-	world_close(&parts);
-	return r ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (argc != 3 || sodium_init() < 0)
+		errx(2, "usage: bind_keys window|mr LIVE");
+	setlinebuf(stdout);
+	world_open(!strcmp(argv[1], "window"), (uint32_t)strtoul(argv[2], NULL, 10));
+	printf("{}\n");
+	while (fgets(line, sizeof(line), stdin))
+		measure(!strcmp(line, "bare\n"));
+	world_close();
+	return EXIT_SUCCESS;
 }

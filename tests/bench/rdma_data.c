@@ -13,23 +13,38 @@
  * What was written is read once more, and each byte compared. CPU time is that of this process and
  * the server. One thread, beside those of libmaas.
  */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "client/maas.h"
-#include "tests/bench/rdma_data.h"
+#include "tests/bench/bench.h"
+#include "tests/rdma/raw.h"
 
+#define MAX_BYTES     (4u << 20)
+#define MAX_MESSAGES  100000
 #define CHECK_BYTES   (16u << 20)
 #define CHECK_SLABS   4
 #define LIVE_BYTES    1024
 #define MAX_ALLOCATED 10000
+#define TTL_S	      36000 /* of bare verbs: nothing is renewed while they are measured */
 
 static const uint64_t sizes[] = {64, 1024, 4096, 65536, 1u << 20, 4u << 20};
 
-uint64_t times_ns[MAX_MESSAGES];
+struct messages {
+	bool write;
+	uint64_t bytes;
+	unsigned int depth; /* so many under way; 0: one by one, each of them timed */
+	unsigned int count;
+};
+
+/* A way to send them. What fails ends the program. */
+struct way {
+	uint8_t *(*open)(const char *url); /* returns where bytes are sent from, or received */
+	void (*run)(const struct messages *messages);
+	void (*close)(void);
+};
+
+/* Nanoseconds of those that are timed, in turn. */
+static uint64_t times_ns[MAX_MESSAGES];
 
 static clockid_t server_clock;
 static uint64_t seed;
@@ -38,12 +53,6 @@ static uint64_t seed;
 static struct maas *maas;
 static struct maas_allocation targets[MAAS_ARRAY_SIZE(sizes)];
 static uint8_t *memory; /* registered; checks come behind the messages */
-
-static int failed(const char *what, int r)
-{
-	log_err("%s: %s (%d)", what, maas_error(), r);
-	return r;
-}
 
 static void fill(uint8_t *bytes, size_t len)
 {
@@ -57,174 +66,126 @@ static void fill(uint8_t *bytes, size_t len)
 	}
 }
 
+static void must_be_equal(const uint8_t *got, const uint8_t *want, uint64_t len, const char *what)
+{
+	if (memcmp(got, want, len) != 0)
+		errx(EXIT_FAILURE, "wrong bytes after %s, %llu at once", what,
+		     (unsigned long long)len);
+}
+
+static uint64_t cpu_ns(void)
+{
+	return clock_ns(CLOCK_PROCESS_CPUTIME_ID) + clock_ns(server_clock);
+}
+
+/* ---- libmaas */
+
+/* Of what it returns: how many, or why not. */
+static unsigned int must(int r, const char *what)
+{
+	if (r < 0)
+		errx(EXIT_FAILURE, "%s: %s (%d)", what, maas_error(), r);
+	return (unsigned int)r;
+}
+
 static const char *target(uint64_t bytes)
 {
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++)
 		if (sizes[i] == bytes)
 			return targets[i].id;
-	return NULL;
-}
-
-static uint64_t cpu_ns(void)
-{
-	const clockid_t clocks[] = {CLOCK_PROCESS_CPUTIME_ID, server_clock};
-	uint64_t ns = 0;
-
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(clocks); i++) {
-		struct timespec time = {0};
-
-		clock_gettime(clocks[i], &time);
-		ns += (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-	}
-	return ns;
-}
-
-/* ---- libmaas */
-
-static int submit(const struct messages *messages)
-{
-	const struct maas_range range = {
-		.id = target(messages->bytes), .buf = memory, .len = messages->bytes};
-
-	return messages->write ? maas_submit_write(maas, &range, 1, 0, NULL)
-			       : maas_submit_read(maas, &range, 1, 0, NULL);
+	errx(EXIT_FAILURE, "none of the sizes: %llu", (unsigned long long)bytes);
 }
 
 /* As perftest does: the thread that submits asks for completions without sleeping. */
-static int run_deep(const struct messages *messages)
+static void run_deep(const struct messages *messages)
 {
 	static struct maas_completion completions[64];
+	const struct maas_range range = {
+		.id = target(messages->bytes), .buf = memory, .len = messages->bytes};
 	unsigned int sent = 0;
 	unsigned int done = 0;
+	unsigned int got;
 
-	while (done < messages->count) {
-		int got;
-
-		while (sent < messages->count && sent - done < messages->depth) {
-			int r = submit(messages);
-
-			if (r)
-				return failed("submit", r);
-			sent++;
-		}
-		got = maas_poll(maas, completions, MAAS_ARRAY_SIZE(completions), 0);
-		if (got < 0)
-			return failed("poll", got);
-		for (int i = 0; i < got; i++) {
-			if (completions[i].status) {
-				log_err("an operation failed: %s", completions[i].error);
-				return completions[i].status;
-			}
-		}
-		done += (unsigned int)got;
+	for (; done < messages->count; done += got) {
+		for (; sent < messages->count && sent - done < messages->depth; sent++)
+			must(messages->write ? maas_submit_write(maas, &range, 1, 0, NULL)
+					     : maas_submit_read(maas, &range, 1, 0, NULL),
+			     "submit");
+		got = must(maas_poll(maas, completions, MAAS_ARRAY_SIZE(completions), 0), "poll");
+		for (unsigned int i = 0; i < got; i++)
+			if (completions[i].status)
+				errx(EXIT_FAILURE, "an operation failed: %s", completions[i].error);
 	}
-	return 0;
 }
 
-static int run_timed(const struct messages *messages)
+static void run_timed(const struct messages *messages)
 {
 	const char *id = target(messages->bytes);
 
 	for (unsigned int i = 0; i < messages->count; i++) {
 		uint64_t start = maas_clock_ns();
-		int r = messages->write ? maas_write(maas, id, 0, memory, messages->bytes)
-					: maas_read(maas, id, 0, memory, messages->bytes);
 
-		if (r)
-			return failed(messages->write ? "write" : "read", r);
+		must(messages->write ? maas_write(maas, id, 0, memory, messages->bytes)
+				     : maas_read(maas, id, 0, memory, messages->bytes),
+		     messages->write ? "write" : "read");
 		times_ns[i] = maas_clock_ns() - start;
 	}
-	return 0;
 }
 
-static int run(const struct messages *messages)
+static void run_maas(const struct messages *messages)
 {
-	if (!target(messages->bytes))
-		return -EINVAL;
-	return messages->depth ? run_deep(messages) : run_timed(messages);
+	(messages->depth ? run_deep : run_timed)(messages);
 }
 
-static int allocate(unsigned int count)
+static void free_all(const struct maas_allocation *allocations, unsigned int count)
 {
-	static struct maas_allocation allocations[MAX_ALLOCATED];
 	static const char *ids[MAX_ALLOCATED];
-	uint64_t cpu = cpu_ns();
-	uint64_t wall = maas_clock_ns();
-	int r;
 
-	if (count > MAX_ALLOCATED)
-		return -EINVAL;
-	r = maas_alloc_many(maas, LIVE_BYTES, count, NULL, allocations);
-	if (r)
-		return failed("allocate", r);
-	wall = maas_clock_ns() - wall;
-	cpu = cpu_ns() - cpu;
 	for (unsigned int i = 0; i < count; i++)
 		ids[i] = allocations[i].id;
-	r = maas_free_many(maas, ids, count, NULL);
-	if (r != (int)count)
-		return failed("free", r < 0 ? r : -EIO);
+	need_0(must(maas_free_many(maas, ids, count, NULL), "free") == count ? 0 : EIO, "free");
+}
+
+static void allocate(unsigned int count)
+{
+	static struct maas_allocation allocations[MAX_ALLOCATED];
+	uint64_t cpu = cpu_ns();
+	uint64_t wall = maas_clock_ns();
+
+	need_0(count > MAX_ALLOCATED ? EINVAL : 0, "allocate");
+	must(maas_alloc_many(maas, LIVE_BYTES, count, NULL, allocations), "allocate");
+	wall = maas_clock_ns() - wall;
+	cpu = cpu_ns() - cpu;
+	free_all(allocations, count);
 	printf("{\"wall_ns\":%llu,\"cpu_ns\":%llu}\n", (unsigned long long)wall,
 	       (unsigned long long)cpu);
-	return 0;
 }
 
 /* Every byte, once. */
-static int check_size(uint64_t bytes)
+static void check_size(uint64_t bytes)
 {
 	struct maas_allocation slabs[CHECK_SLABS];
 	struct maas_range ranges[CHECK_SLABS];
 	uint8_t *sent = memory + MAX_BYTES;
 	uint8_t *got = sent + CHECK_BYTES;
-	const char *ids[CHECK_SLABS];
-	int r = maas_alloc_many(maas, bytes, CHECK_SLABS, NULL, slabs);
 
-	if (r)
-		return failed("allocate", r);
+	must(maas_alloc_many(maas, bytes, CHECK_SLABS, NULL, slabs), "allocate");
 	fill(sent, CHECK_SLABS * bytes);
 	memset(got, 0, CHECK_SLABS * bytes);
-	for (unsigned int i = 0; i < CHECK_SLABS; i++) {
-		ids[i] = slabs[i].id;
-		ranges[i] =
-			(struct maas_range){.id = ids[i], .buf = sent + i * bytes, .len = bytes};
-	}
-	r = maas_writev(maas, ranges, CHECK_SLABS);
+	for (unsigned int i = 0; i < CHECK_SLABS; i++)
+		ranges[i] = (struct maas_range){
+			.id = slabs[i].id, .buf = sent + i * bytes, .len = bytes};
+	must(maas_writev(maas, ranges, CHECK_SLABS), "write to several");
 	for (unsigned int i = 0; i < CHECK_SLABS; i++)
 		ranges[i].buf = got + i * bytes;
-	if (!r)
-		r = maas_readv(maas, ranges, CHECK_SLABS);
-	if (r)
-		return failed("check", r);
-	if (memcmp(sent, got, CHECK_SLABS * bytes) != 0) {
-		log_err("wrong bytes size=%llu", (unsigned long long)bytes);
-		return -EBADMSG;
-	}
-	r = maas_free_many(maas, ids, CHECK_SLABS, NULL);
-	return r == CHECK_SLABS ? 0 : failed("free", r < 0 ? r : -EIO);
+	must(maas_readv(maas, ranges, CHECK_SLABS), "read from several");
+	must_be_equal(got, sent, CHECK_SLABS * bytes, "a check");
+	free_all(slabs, CHECK_SLABS);
 }
 
-static int prepare(void)
+static uint8_t *open_maas(const char *url)
 {
 	const size_t len = MAX_BYTES + 2 * CHECK_BYTES;
-	struct maas_buffer *buffer;
-	int r;
-
-	memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
-		      -1, 0);
-	if (memory == MAP_FAILED)
-		return -errno;
-	r = maas_buffer_register(maas, memory, len, &buffer);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes) && !r; i++)
-		r = maas_alloc(maas, sizes[i], NULL, &targets[i]);
-	if (r)
-		return failed("prepare", r);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes) && !r; i++)
-		r = check_size(sizes[i]);
-	return r;
-}
-
-static int open_maas(const char *url, uint8_t **ret_memory)
-{
 	struct maas_options options = {
 		.size = sizeof(options),
 		.url = url,
@@ -232,13 +193,18 @@ static int open_maas(const char *url, uint8_t **ret_memory)
 		.max_submitted = 1024,
 		.ttl_seconds = 600,
 	};
-	int r = maas_open(&options, &maas);
+	struct maas_buffer *buffer;
 
-	if (r)
-		return failed("open", r);
-	r = prepare();
-	*ret_memory = memory;
-	return r;
+	must(maas_open(&options, &maas), "open");
+	memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
+		      -1, 0);
+	need(memory != MAP_FAILED, "mmap");
+	must(maas_buffer_register(maas, memory, len, &buffer), "register");
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++)
+		must(maas_alloc(maas, sizes[i], NULL, &targets[i]), "allocate");
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++)
+		check_size(sizes[i]);
+	return memory;
 }
 
 static void close_maas(void)
@@ -246,67 +212,120 @@ static void close_maas(void)
 	maas_close(maas);
 }
 
-static const struct way by_maas = {open_maas, run, allocate, close_maas};
+static const struct way by_maas = {open_maas, run_maas, close_maas};
+
+/* ---- verbs alone: one connection, one key, and a loop that posts and asks for completions */
+
+static struct raw_http *http;
+static struct raw_session session;
+static struct raw_link link;
+static struct raw_key key;
+
+/* Returns how many ended. */
+static unsigned int take(void)
+{
+	struct ibv_wc wcs[16];
+	int n = ibv_poll_cq(link.cq, MAAS_ARRAY_SIZE(wcs), wcs);
+
+	need_0(n < 0 ? EIO : 0, "ibv_poll_cq");
+	for (int i = 0; i < n; i++)
+		if (wcs[i].status != IBV_WC_SUCCESS)
+			errx(EXIT_FAILURE, "a message failed: %s",
+			     ibv_wc_status_str(wcs[i].status));
+	return (unsigned int)n;
+}
+
+static void run_verbs(const struct messages *messages)
+{
+	const unsigned int depth = messages->depth ? messages->depth : 1;
+	unsigned int sent = 0;
+	unsigned int done = 0;
+	unsigned int n;
+	uint64_t start = 0;
+
+	need_0(depth > RAW_DEPTH ? EINVAL : 0, "the depth");
+	for (; done < messages->count; done += n) {
+		for (; sent < messages->count && sent - done < depth; sent++) {
+			if (!messages->depth)
+				start = maas_clock_ns();
+			need_0(raw_post(&link,
+					messages->write ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ, 0,
+					messages->bytes, key.addr, key.rkey, 0),
+			       "a message");
+		}
+		n = take();
+		if (n && !messages->depth)
+			times_ns[done] = maas_clock_ns() - start;
+	}
+}
+
+static void need_200(int status, const char *what)
+{
+	if (status != 200)
+		errx(EXIT_FAILURE, "%s: status %d", what, status);
+}
+
+static uint8_t *open_link(const char *url)
+{
+	int r;
+
+	http = raw_http_new(url);
+	need_200(raw_session_open(http, "", TTL_S, &session), "a session");
+	r = raw_connect(&link, &session, MAX_BYTES);
+	/* The first one loads libraries. In a machine whose clock counts instructions, that may
+	 * take longer than a ticket lives. */
+	if (r == -ECONNREFUSED && link.reason == MAAS_WIRE_TICKET_UNKNOWN) {
+		need_200(raw_session_ticket(http, &session), "a ticket");
+		r = raw_connect(&link, &session, MAX_BYTES);
+	}
+	need_0(r, "connecting");
+	need_200(raw_alloc(http, &session, MAX_BYTES, NULL, NULL, &key), "an allocation");
+	return link.bytes;
+}
+
+static void close_link(void)
+{
+	raw_session_end(http, &session);
+	raw_close(&link);
+	raw_http_free(http);
+}
+
+static const struct way by_verbs = {open_link, run_verbs, close_link};
 
 /* ---- either way */
 
-/* Of messages that were sent: what they read, or what they wrote as it is read now. */
-static int check_bytes(const struct way *way, uint8_t *bytes, const struct messages *messages,
-		       const uint8_t *expected)
-{
-	struct messages again = {false, messages->bytes, 1, 1};
-
-	if (messages->write) {
-		int r;
-
-		memset(bytes, 0, messages->bytes);
-		r = way->run(&again);
-		if (r)
-			return r;
-	}
-	if (memcmp(bytes, expected, messages->bytes) == 0)
-		return 0;
-	log_err("wrong bytes write=%d size=%llu", messages->write,
-		(unsigned long long)messages->bytes);
-	return -EBADMSG;
-}
-
-static int transfer(const struct way *way, uint8_t *bytes, const struct messages *messages)
+/* What was read, or what was written as it is read now, is compared. */
+static void transfer(const struct way *way, uint8_t *bytes, const struct messages *messages)
 {
 	static uint8_t expected[MAX_BYTES];
-	struct messages first = {true, messages->bytes, 1, 1};
+	const struct messages first = {true, messages->bytes, 1, 1};
+	const struct messages again = {false, messages->bytes, 1, 1};
 	uint64_t wall;
 	uint64_t cpu;
-	int r;
 
-	if (messages->bytes > MAX_BYTES || !messages->count || messages->count > MAX_MESSAGES)
-		return -EINVAL;
 	fill(expected, messages->bytes);
 	memcpy(bytes, expected, messages->bytes);
-	r = way->run(&first);
-	if (r)
-		return r;
+	way->run(&first);
 	if (!messages->write)
 		memset(bytes, 0, messages->bytes);
 	cpu = cpu_ns();
 	wall = maas_clock_ns();
-	r = way->run(messages);
-	if (r)
-		return r;
+	way->run(messages);
 	wall = maas_clock_ns() - wall;
 	cpu = cpu_ns() - cpu;
-	r = check_bytes(way, bytes, messages, expected);
-	if (r)
-		return r;
+	if (messages->write) {
+		memset(bytes, 0, messages->bytes);
+		way->run(&again);
+	}
+	must_be_equal(bytes, expected, messages->bytes, messages->write ? "writes" : "reads");
 	printf("{\"wall_ns\":%llu,\"cpu_ns\":%llu,\"times_ns\":[", (unsigned long long)wall,
 	       (unsigned long long)cpu);
 	for (unsigned int i = 0; i < messages->count && !messages->depth; i++)
 		printf("%s%llu", i ? "," : "", (unsigned long long)times_ns[i]);
 	printf("]}\n");
-	return 0;
 }
 
-static int obey(const struct way *way, uint8_t *bytes, const char *line)
+static void obey(const struct way *way, uint8_t *bytes, const char *line)
 {
 	struct messages job;
 	char verb[16];
@@ -316,35 +335,28 @@ static int obey(const struct way *way, uint8_t *bytes, const char *line)
 
 	job.write = strcmp(verb, "write") == 0;
 	job.bytes = number;
-	if (words == 2 && strcmp(verb, "allocate") == 0 && way->allocate)
-		return way->allocate((unsigned int)number);
-	return words == 4 ? transfer(way, bytes, &job) : -EINVAL;
-}
-
-static int serve(const struct way *way, const char *url)
-{
-	uint8_t *bytes;
-	char line[80];
-	int r = way->open(url, &bytes);
-
-	if (!r)
-		printf("{}\n");
+	if (words == 2 && strcmp(verb, "allocate") == 0 && way == &by_maas)
+		allocate((unsigned int)number);
+	else if (words == 4 && number <= MAX_BYTES && job.count && job.count <= MAX_MESSAGES)
+		transfer(way, bytes, &job);
+	else
+		errx(EXIT_FAILURE, "cannot do %s", line);
 	fflush(stdout);
-	while (!r && fgets(line, sizeof(line), stdin)) {
-		r = obey(way, bytes, line);
-		fflush(stdout);
-	}
-	way->close();
-	return r;
 }
 
 int main(int argc, char **argv)
 {
 	const struct way *way = argc > 1 && strcmp(argv[1], "bare") == 0 ? &by_verbs : &by_maas;
+	uint8_t *bytes;
+	char line[80];
 
-	if (argc != 4 || clock_getcpuclockid((pid_t)strtol(argv[3], NULL, 10), &server_clock)) {
-		fprintf(stderr, "usage: rdma_data maas|bare URL PID\n");
-		return 2;
-	}
-	return serve(way, argv[2]) ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (argc != 4 || clock_getcpuclockid((pid_t)strtol(argv[3], NULL, 10), &server_clock))
+		errx(2, "usage: rdma_data maas|bare URL PID");
+	bytes = way->open(argv[2]);
+	printf("{}\n");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin))
+		obey(way, bytes, line);
+	way->close();
+	return EXIT_SUCCESS;
 }
