@@ -1,6 +1,7 @@
 """libmaas and maasd against perftest on the same device, and their keys against bare verbs, with
 keys by windows and by regions side by side in each pair."""
 import contextlib
+import functools
 import glob
 import math
 import os
@@ -145,6 +146,12 @@ def at_share(times, share):
 
 # ---- what is compared
 
+def in_turn(first, *jobs):
+    """Does the jobs, beginning with another one for each `first`. Returns what each of them returned."""
+    results = {i: jobs[i]() for i in ((first + n) % len(jobs) for n in range(len(jobs)))}
+    return [results[i] for i in range(len(jobs))]
+
+
 class Bench:
     def __init__(self, options, work, running):
         self.options, self.rows, self.asked = options, Rows(), {}
@@ -182,13 +189,10 @@ class Bench:
     def take_samples(self, name, verb, size, depth, messages, first):
         """Everybody once, and the baseline again; the next pair begins with another one. Returns
         what that of libmaas said, by mode, and what perftest did, twice."""
-        ours, theirs = {}, {}
-        everybody = [(ours, MODES[0]), (theirs, 0), (ours, MODES[1]), (theirs, 1)]
-        for i in range(len(everybody)):
-            samples, who = everybody[(first + i) % len(everybody)]
-            samples[who] = (self.transfer("maas", who, verb, size, depth, messages) if samples is ours
-                            else self.perftest.run(name, size, depth, messages))
-        return ours, (theirs[0], theirs[1])
+        ours = (functools.partial(self.transfer, "maas", mode, verb, size, depth, messages) for mode in MODES)
+        theirs = functools.partial(self.perftest.run, name, size, depth, messages)
+        one, first_of_theirs, other, second_of_theirs = in_turn(first, next(ours), theirs, next(ours), theirs)
+        return dict(zip(MODES, (one, other))), (first_of_theirs, second_of_theirs)
 
     def transfer(self, client, mode, *words):
         """What a client says of so many messages; their CPU time with that of the kernel's threads."""
@@ -221,12 +225,11 @@ class Bench:
     def take_known(self, verb, bandwidth, first):
         """By a client with a token, beside the same at a server that knows nobody."""
         size, depth, full, *_ = bandwidth
-        messages, samples = self.messages(full), {}
-        for i in range(3):
-            who = (first + i) % 3
-            samples[who] = self.transfer("maas", ("known", "mr", "mr")[who], verb, size, depth, messages)
+        messages = self.messages(full)
+        samples = in_turn(first, *(functools.partial(self.transfer, "maas", who, verb, size, depth, messages)
+                                   for who in ("known", "mr", "mr")))
         for unit, key, bar in ("us each", "wall_ns", TOKEN_BAR), ("us of CPU", "cpu_ns", None):
-            each = [samples[who][key] / messages / 1e3 for who in range(3)]
+            each = [sample[key] / messages / 1e3 for sample in samples]
             if min(each) > 0:
                 self.rows.note(f"mr: {verb} {size_name(size)} with a token", unit, "no --auth-file", *each, bar)
 
@@ -245,20 +248,16 @@ class Bench:
         messages to and fro, and waits for no completion."""
         messages = self.messages(LATENCY_MESSAGES)
         for mode in MODES:
-            times, clients = {}, ("maas", "bare", "bare")
-            for i in range(3):
-                who = (first + i) % 3
-                times[who] = sorted(self.transfer(clients[who], mode, "write", size, 0, messages)["times_ns"])
+            samples = in_turn(first, *(functools.partial(self.transfer, client, mode, "write", size, 0, messages)
+                                       for client in ("maas", "bare", "bare")))
+            times = [sorted(sample["times_ns"]) for sample in samples]
             for what, share, _, bar, _ in LATENCY_BARS:
                 self.rows.note(f"{mode}: write {size_name(size)}, {what}", "us", "bare verbs",
-                               *(at_share(times[who], share) for who in range(3)), bar)
+                               *(at_share(each, share) for each in times), bar)
 
     def take_keys(self, mode, pair):
-        samples, jobs = {}, list(KEY_JOBS)
-        for i in range(len(jobs)):
-            name = jobs[(pair + i) % len(jobs)]
-            program, live, words = KEY_JOBS[name]
-            samples[name] = self.asked[program, mode, live].ask(words)
+        samples = dict(zip(KEY_JOBS, in_turn(pair, *(functools.partial(self.asked[program, mode, live].ask, words)
+                                                     for program, live, words in KEY_JOBS.values()))))
         for what, ours, baseline, again, bar in KEY_COMPARISONS:
             name = BARE_VERBS[mode] if baseline == "bare" else "the same at 10"
             for unit, key, its_bar in ("us each", "wall_ns", bar), ("us of CPU each", "cpu_ns", None):

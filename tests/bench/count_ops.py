@@ -2,11 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts what libmaas adds to a small operation, in instructions, by function.
 
-Runs ops (ops.c) under valgrind's callgrind, over the fake device, and takes the bare loop's
+count_ops.py OPS runs ops (ops.c) under valgrind's callgrind, over the fake device, and takes the bare loop's
 instructions from libmaas's. Exit: 1 when a row is above its bar, 77 without valgrind.
 """
 
-import argparse
 import collections
 import glob
 import os
@@ -85,15 +84,12 @@ def show(row, each):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("ops")
-    args = parser.parse_args()
     if not shutil.which("valgrind"):
         print("no valgrind here")
         return 77
     fewest = {}
     for _ in range(RUNS):
-        fewest = {row: min(each, fewest.get(row, each), key=total) for row, each in differences(args.ops).items()}
+        fewest = {row: min(each, fewest.get(row, each), key=total) for row, each in differences(sys.argv[1]).items()}
         if all(total(each) <= BARS[row] for row, each in fewest.items()):
             break
     return 0 if all([show(row, each) for row, each in fewest.items()]) else 1
