@@ -10,6 +10,11 @@
 #define BATCH 10000u
 #define TRIED 200
 
+static uint32_t batch_of(uint64_t left)
+{
+	return left < BATCH ? (uint32_t)left : BATCH;
+}
+
 /* Not the first and last only: any. */
 static void use_and_check(struct borrower *borrower, const struct raw_key *keys, uint64_t count)
 {
@@ -41,7 +46,7 @@ void plenty_grants(const char *keys)
 	borrower_open(&other, SLAB);
 	started_ms = maas_clock_ms();
 	for (uint64_t i = 0; i < count; i += BATCH) {
-		uint32_t n = count - i < BATCH ? (uint32_t)(count - i) : BATCH;
+		uint32_t n = batch_of(count - i);
 		int status = raw_alloc_many(many.http, &many.session, SLAB, n, &all[i]);
 
 		require(status == 200, "grant %llu and %u more: %d %s", (unsigned long long)i, n,
@@ -58,10 +63,8 @@ void plenty_grants(const char *keys)
 
 	started_ms = maas_clock_ms();
 	for (uint64_t i = 0; i < count / 2; i += BATCH)
-		require_equal(
-			raw_free_many(many.http, &all[i],
-				      count / 2 - i < BATCH ? (uint32_t)(count / 2 - i) : BATCH),
-			200, "POST /free");
+		require_equal(raw_free_many(many.http, &all[i], batch_of(count / 2 - i)), 200,
+			      "POST /free");
 	note_time("half freed", started_ms);
 	require_equal(server_metric("maas_rdma_grants"), count - count / 2, "maas_rdma_grants");
 	use_and_check(&many, all + count / 2, count - count / 2);

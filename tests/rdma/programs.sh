@@ -63,23 +63,22 @@ equal 'bench --hold' 'rdma 0 true true' \
 step 'doctor finds the device here and the keys there in order'
 status=0
 maas doctor --json >"$WORK/doctor.json" || status=$?
-grades() {
-	jq -r --arg check "$1" '[.[] | select(.check == $check).grade] | unique | join(" ")' "$WORK/doctor.json"
-}
-finding() {
-	jq -r --arg check "$1" '[.[] | select(.check == $check).finding] | join("; ")' "$WORK/doctor.json"
+# says FIELD CHECK: that field of all findings of a check.
+says() {
+	jq -r --arg field "$1" --arg check "$2" '[.[] | select(.check == $check)[$field]] | unique | join("; ")' \
+		"$WORK/doctor.json"
 }
 equal 'exit code of doctor' 0 "$status"
-equal 'memlock' ok "$(grades memlock)"
-contains 'rdma' "$(finding rdma)" 'port 1 is active'
-contains 'rdma' "$(finding rdma)" 'does not hold the bounds of memory windows'
-contains 'the server' "$(finding 'server rdma')" 'its mr keys keep clients apart'
+equal 'memlock' ok "$(says grade memlock)"
+contains 'rdma' "$(says finding rdma)" 'port 1 is active'
+contains 'rdma' "$(says finding rdma)" 'does not hold the bounds of memory windows'
+contains 'the server' "$(says finding 'server rdma')" 'its mr keys keep clients apart'
 
 step 'and finds what is not'
 status=0
 (ulimit -l 64 && maas doctor --json >"$WORK/doctor.json") || status=$?
 equal 'exit code of doctor' 1 "$status"
-equal 'memlock' warning "$(grades memlock)"
+equal 'memlock' warning "$(says grade memlock)"
 
 step 'each panel of the dashboard of RDMA has shown something'
 python3 "$(dirname "${BASH_SOURCE[0]}")/../e2e/dashboards.py" ask http://127.0.0.1:9090 60 \

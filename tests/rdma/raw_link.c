@@ -78,11 +78,8 @@ static int resolve(struct raw_link *link, const struct raw_session *session)
 	if (inet_pton(AF_INET, session->addr, &addr.sin_addr) != 1)
 		return -EINVAL;
 	link->events = rdma_create_event_channel();
-	if (!link->events)
-		return -errno;
-	if (rdma_create_id(link->events, &link->id, NULL, RDMA_PS_TCP))
-		return -errno;
-	if (rdma_resolve_addr(link->id, NULL, (struct sockaddr *)&addr, RESOLVE_MS))
+	if (!link->events || rdma_create_id(link->events, &link->id, NULL, RDMA_PS_TCP) ||
+	    rdma_resolve_addr(link->id, NULL, (struct sockaddr *)&addr, RESOLVE_MS))
 		return -errno;
 	err = expect(link, RDMA_CM_EVENT_ADDR_RESOLVED, RESOLVE_MS);
 	if (err)
@@ -94,28 +91,18 @@ static int resolve(struct raw_link *link, const struct raw_session *session)
 
 static int make_queues(struct raw_link *link, size_t len)
 {
-	struct ibv_qp_init_attr init = {
-		.cap = {RAW_DEPTH, 1, 1, 1, 0},
-		.qp_type = IBV_QPT_RC,
-	};
+	struct ibv_qp_init_attr init = {.cap = {RAW_DEPTH, 1, 1, 1, 0}, .qp_type = IBV_QPT_RC};
 
 	link->pd = ibv_alloc_pd(link->id->verbs);
-	if (!link->pd)
-		return -errno;
 	link->cq = ibv_create_cq(link->id->verbs, RAW_DEPTH + 1, NULL, NULL, 0);
-	if (!link->cq)
-		return -errno;
 	link->len = (len + PAGE - 1) / PAGE * PAGE;
 	link->bytes = aligned_alloc(PAGE, link->len);
-	if (!link->bytes)
-		return -ENOMEM;
+	if (!link->pd || !link->cq || !link->bytes)
+		return -errno;
 	memset(link->bytes, 0, link->len);
 	link->mr = ibv_reg_mr(link->pd, link->bytes, link->len, IBV_ACCESS_LOCAL_WRITE);
-	if (!link->mr)
-		return -errno;
-	init.send_cq = link->cq;
-	init.recv_cq = link->cq;
-	if (rdma_create_qp(link->id, link->pd, &init))
+	init.send_cq = init.recv_cq = link->cq;
+	if (!link->mr || rdma_create_qp(link->id, link->pd, &init))
 		return -errno;
 	link->qp = link->id->qp;
 	return 0;
