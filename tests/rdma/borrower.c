@@ -106,6 +106,13 @@ void must_refuse_ticket(const struct raw_session *session, const char *what)
 	require_equal(link.reason, MAAS_WIRE_TICKET_UNKNOWN, what);
 }
 
+static void must_be(const uint8_t *bytes, uint8_t value, size_t len, const char *what)
+{
+	for (size_t i = 0; i < len; i++)
+		require(bytes[i] == value, "%s: byte %zu of %zu is 0x%02x, not 0x%02x", what, i,
+			len, bytes[i], value);
+}
+
 static void run(struct raw_link *link, enum ibv_wr_opcode opcode, size_t len, uint64_t addr,
 		uint32_t rkey, int want)
 {
@@ -132,7 +139,7 @@ void must_refuse(struct raw_link *link, enum ibv_wr_opcode opcode, size_t len, u
 {
 	memset(link->bytes, REFUSED, link->len);
 	run(link, opcode, len, addr, rkey, IBV_WC_REM_ACCESS_ERR);
-	require_bytes(link->bytes, REFUSED, link->len, "what the refused read brought");
+	must_be(link->bytes, REFUSED, link->len, "what the refused read brought");
 }
 
 /* The part of an allocation that begins at `at`, as large as the link's buffer. */
@@ -152,7 +159,7 @@ void must_hold(struct raw_link *link, const struct raw_key *key, uint8_t value, 
 
 		memset(link->bytes, ~value, part.len);
 		must_read(link, &part);
-		require_bytes(link->bytes, value, part.len, what);
+		must_be(link->bytes, value, part.len, what);
 	}
 }
 
@@ -171,5 +178,5 @@ void must_hold_http(struct raw_http *http, const struct raw_key *key, uint8_t va
 {
 	require_equal(raw_call(http, "GET", NULL, "/allocate/%s/data", key->id), 200, "GET …/data");
 	require_equal(http->reply.len, key->len, "bytes over HTTP");
-	require_bytes((const uint8_t *)http->reply.data, value, key->len, what);
+	must_be((const uint8_t *)http->reply.data, value, key->len, what);
 }

@@ -51,12 +51,6 @@ void scenario_fail(const char *file, int line, const char *fmt, ...) MAAS_PRINTF
 	scenario_equal(__FILE__, __LINE__, (long long)(got), (long long)(want), what)
 void scenario_equal(const char *file, int line, long long got, long long want, const char *what);
 
-/* Ends in failure unless all `len` bytes are `value`. */
-#define require_bytes(bytes, value, len, what)                                                     \
-	scenario_bytes(__FILE__, __LINE__, bytes, value, len, what)
-void scenario_bytes(const char *file, int line, const uint8_t *bytes, uint8_t value, size_t len,
-		    const char *what);
-
 /* A figure for the scenario's line in the report; how long it took since `started_ms`. */
 void note(const char *fmt, ...) MAAS_PRINTF(1, 2);
 void note_time(const char *what, uint64_t started_ms);
