@@ -50,9 +50,10 @@ equal() {
 	[ "$2" = "$3" ] || fail "$1: wanted '$2', got '$3'"
 }
 
-# contains WHAT TEXT WORDS
+# contains WHAT TEXT WORDS...: each of them.
 contains() {
-	[[ $2 == *"$3"* ]] || fail "$1: '$3' is not in: $2"
+	local words
+	for words in "${@:3}"; do [[ $2 == *"$words"* ]] || fail "$1: '$words' is not in: $2"; done
 }
 
 # wait_for SECONDS COMMAND...: until the command succeeds.
@@ -105,6 +106,17 @@ stop_server() {
 	wait_server 0
 }
 
+kill_server() {
+	kill -KILL "$SERVER"
+	wait_server 137
+}
+
+# reload COMMAND...: SIGHUP, and soon the command succeeds.
+reload() {
+	kill -HUP "$SERVER"
+	wait_for 10 "$@"
+}
+
 # own_mounts COMMAND... runs it in a mount namespace whose mounts nobody else sees: also in a plain
 # chroot, whose / is no mount point that unshare(1) could make private.
 own_mounts() {
@@ -123,12 +135,26 @@ request() {
 	BODY=$(tr -d '\0' <"$WORK/body")
 }
 
-# allocate JSON: sets ID.
-allocate() {
-	request POST /allocate -H 'Content-Type: application/json' -d "$1"
-	equal "POST /allocate $1" 200 "$STATUS"
+# answered STATUS COMMAND...: the command makes a request, and this is the status of the answer.
+answered() {
+	"${@:2}"
+	equal "${*:2}" "$1" "$STATUS"
+}
+
+# post PATH JSON [CURL OPTION...]
+post() {
+	request POST "$1" -H 'Content-Type: application/json' -d "${@:2}"
+}
+
+# made PATH JSON: sets ID, that of what is made there.
+made() {
+	answered 200 post "$@"
 	# shellcheck disable=SC2034  # for the caller
 	ID=$(jq -r .id <<<"$BODY")
+}
+
+allocate() {
+	made /allocate "$1"
 }
 
 # metric NAME: its value, without labels.

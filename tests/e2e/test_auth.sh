@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # maasd with --auth-file: what is refused at the start, reloads, kept memory.
 # Run as: test_auth.sh MAASD
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 FILE=$WORK/principals
@@ -14,9 +13,17 @@ line() {
 
 # as TOKEN METHOD PATH [CURL OPTION...]
 as() {
-	local token=$1
-	shift
-	request "$@" -H "Authorization: Bearer $token"
+	request "${@:2}" -H "Authorization: Bearer $1"
+}
+
+# lends TOKEN STATUS BYTES: an allocation, whose answer has this status.
+lends() {
+	answered "$2" as "$1" POST /allocate -H 'Content-Type: application/json' -d "{\"size_bytes\":$3}"
+}
+
+# check OPTION...: prints what --check says.
+check() {
+	"$MAASD" --check --listen 127.0.0.1:0 "$@" 2>&1
 }
 
 step 'a file that is wrong' # All that can be is in tests/unit/auth/test_auth.c.
@@ -42,11 +49,11 @@ grep -q 'warn no authentication on http://0.0.0.0:.* names of all principals' "$
 metrics=$(sed -n 's/^Serving metrics on .*:/127.0.0.1:/p' "$LOG")
 contains 'metrics' "$(curl -sSf "$metrics/metrics")" 'maas_principal_max_allocations{principal="a"} 1'
 equal '/ready' '{"status":"ready"}' "$(curl -sSf "$metrics/ready")"
-equal '/whoami there' 404 "$(curl -sS -o /dev/null -w '%{http_code}' "$metrics/whoami")"
+URL=$metrics answered 404 request GET /whoami
 stop_server
 
 step 'who pays for what'
-contains '--check' "$("$MAASD" --check --listen 127.0.0.1:0 --auth-file "$FILE")" 'owner team/* = paid for by a'
+contains '--check' "$(check --auth-file "$FILE")" 'owner team/* = paid for by a'
 
 step 'lines that are hardly meant so'
 {
@@ -55,19 +62,18 @@ step 'lines that are hardly meant so'
 	line c mt_c 'read=a max-allocations=1'
 	line d mt_d ''
 } >"$WORK/doubtful"
-text=$("$MAASD" --check --listen 127.0.0.1:0 --auth-file "$WORK/doubtful" 2>&1)
-contains 'of a later line' "$text" 'line 2: max-bytes and max-allocations of team/b count nothing: lines above'
-contains 'without owner=' "$text" 'line 3: max-bytes and max-allocations of c count nothing: they are of what its owner='
-contains 'without rights' "$text" 'line 4: d may do nothing'
+text=$(check --auth-file "$WORK/doubtful")
+contains '--check' "$text" 'line 2: max-bytes and max-allocations of team/b count nothing: lines above' \
+	'line 3: max-bytes and max-allocations of c count nothing: they are of what its owner=' 'line 4: d may do nothing'
 equal 'warnings' 3 "$(grep -c 'warn .*--auth-file: line' <<<"$text")"
 
 step 'proofs that nobody can give here'
 cp "$FILE" "$FILE.proofs"
 printf '%s\n' 'c cert=c.example' 'd uid=1' >>"$FILE.proofs"
 start_server --auth-file "$FILE.proofs"
-for said in "$(cat "$LOG")" "$("$MAASD" --check --listen 127.0.0.1:0 --auth-file "$FILE.proofs" 2>&1)"; do
-	contains 'a cert= without a CA' "$said" 'warn --auth-file: cert= proves nothing here'
-	contains 'a uid= without a socket' "$said" 'warn --auth-file: uid= and gid= prove nothing here'
+for said in "$(cat "$LOG")" "$(check --auth-file "$FILE.proofs")"; do
+	contains 'without a CA and a socket' "$said" 'warn --auth-file: cert= proves nothing here' \
+		'warn --auth-file: uid= and gid= prove nothing here'
 done
 stop_server
 [[ $("$MAASD" --check --listen "unix:$WORK/s" --auth-file "$FILE" 2>&1) != *'nothing here'* ]] || fail 'warns of tokens'
@@ -77,15 +83,12 @@ grep -v cert= "$FILE.proofs" >"$FILE.peers"
 step 'requests'
 start_server --auth-file "$FILE"
 ! grep -q 'no authentication' "$LOG" || fail 'warns that there is none'
-request GET /health
-equal 'without a token' 401 "$STATUS"
+answered 401 request GET /health
 as mt_a GET /whoami
 equal '/whoami' 'a 1' "$(jq -r '"\(.name) \(.quota.allocations)"' <<<"$BODY")"
-as mt_a POST /allocate -H 'Content-Type: application/json' -d '{"size_bytes":1}'
-equal 'an allocation' 200 "$STATUS"
-as mt_a POST /allocate -H 'Content-Type: application/json' -d '{"size_bytes":1}'
-equal 'a second one' '507 quota_exhausted allocations a' \
-	"$STATUS $(jq -r '.error | "\(.code) \(.quota) \(.principal)"' <<<"$BODY")"
+lends mt_a 200 1
+lends mt_a 507 1
+equal 'a second one' 'quota_exhausted allocations a' "$(jq -r '.error | "\(.code) \(.quota) \(.principal)"' <<<"$BODY")"
 as mt_ops GET /stats
 equal 'the admin sees' 1 "$(jq .active_allocations <<<"$BODY")"
 grep -q 'GET /stats .*mt_' "$LOG" && fail 'a token is in the log'
@@ -94,57 +97,45 @@ step 'SIGHUP: as a whole, or not at all'
 failed() { grep -q 'error principals stay as they were' "$LOG"; }
 read_again() { [ "$(grep -c 'info principals read' "$LOG")" -ge "$1" ]; }
 echo nonsense >>"$FILE"
-kill -HUP "$SERVER"
-wait_for 10 failed
-as mt_a GET /whoami
-equal 'the table of before' 200 "$STATUS"
+reload failed
+answered 200 as mt_a GET /whoami
 as mt_ops GET /metrics
 contains '/metrics' "$BODY" 'maas_config_last_reload_successful 0'
 line a mt_new owner=a >"$FILE"
 line ops mt_ops admin >>"$FILE"
-kill -HUP "$SERVER"
-wait_for 10 read_again 2
-as mt_a GET /whoami
-equal 'the old token' 401 "$STATUS"
-as mt_new GET /whoami
-equal 'the new token' 200 "$STATUS"
+reload read_again 2
+answered 401 as mt_a GET /whoami
+answered 200 as mt_new GET /whoami
 as mt_ops GET /metrics
 contains '/metrics' "$BODY" 'maas_config_last_reload_successful 1'
 
 step 'no file, and a file without a principal'
 : >"$FILE"
-kill -HUP "$SERVER"
-wait_for 10 grep -q 'no line has a principal' "$LOG"
+reload grep -q 'no line has a principal' "$LOG"
 rm "$FILE"
-kill -HUP "$SERVER"
-wait_for 10 grep -q 'No such file' "$LOG"
-as mt_new GET /whoami
-equal 'the table of before' 200 "$STATUS"
+reload grep -q 'No such file' "$LOG"
+answered 200 as mt_new GET /whoami
 
 step 'a file that was changed is seen without a signal'
-line a mt_third owner=a >"$FILE.new"
-line ops mt_ops admin >>"$FILE.new"
+{ line a mt_third owner=a && line ops mt_ops admin; } >"$FILE.new"
 mv "$FILE.new" "$FILE"
 wait_for 20 read_again 3
-as mt_third GET /whoami
-equal 'the third token' 200 "$STATUS"
-
+answered 200 as mt_third GET /whoami
 stop_server
 
 step 'kept memory keeps its rights'
 start_server --auth-file "$FILE" --memory-file "$WORK/pool"
-as mt_third POST /allocate -H 'Content-Type: application/json' -d '{"size_bytes":5}'
+lends mt_third 200 5
 id=$(jq -r .id <<<"$BODY")
 as mt_third PUT "/allocate/$id/data" --data-binary hello
 stop_server
 refused 1 'was last used with --auth-file' --listen 127.0.0.1:0 --memory-file "$WORK/pool"
 refused 1 'was last used with --auth-file' --check --listen 127.0.0.1:0 --memory-file "$WORK/pool"
-"$MAASD" --check --listen 127.0.0.1:0 --memory-file "$WORK/pool" --insecure-open >/dev/null
-"$MAASD" --check --listen 127.0.0.1:0 --memory-file "$WORK/pool" --auth-file "$FILE" >/dev/null
+check --memory-file "$WORK/pool" --insecure-open >/dev/null
+check --memory-file "$WORK/pool" --auth-file "$FILE" >/dev/null
 line b mt_b owner=b >>"$FILE"
 start_server --auth-file "$FILE" --memory-file "$WORK/pool"
-as mt_b GET "/allocate/$id/data"
-equal "another's kept memory" 404 "$STATUS"
+answered 404 as mt_b GET "/allocate/$id/data"
 as mt_third GET "/allocate/$id/data"
 equal 'kept bytes' hello "$BODY"
 as mt_third GET /whoami
@@ -164,8 +155,7 @@ as mt_third GET '/allocations?no_owner=true'
 equal 'to others' 0 "$(jq '.allocations | length' <<<"$BODY")"
 as mt_ops GET '/allocations?no_owner=true'
 equal 'to an admin' "$ID" "$(jq -r '.allocations[].id' <<<"$BODY")"
-as mt_ops DELETE "/allocate/$ID"
-equal 'is freed' 200 "$STATUS"
+answered 200 as mt_ops DELETE "/allocate/$ID"
 stop_server
 
 step 'kept memory that only admins reach, and that a new principal finds'
@@ -177,6 +167,5 @@ start_server --auth-file "$FILE" --memory-file "$WORK/pool"
 grep -q 'warn kept memory that only admins reach allocations=2 .* owners=1:' "$LOG" ||
 	fail 'the log does not say what nobody reaches'
 line a mt_other owner=a >>"$FILE"
-kill -HUP "$SERVER"
-wait_for 10 grep -q 'warn a new principal has memory that was there before it name=a allocations=1 ' "$LOG"
+reload grep -q 'warn a new principal has memory that was there before it name=a allocations=1 ' "$LOG"
 stop_server

@@ -2,7 +2,6 @@
 # The benches of slabs and of HTTP run, each for a short pair: nothing is measured, but all that is done is
 # checked. A failed measurement is an error, not a table.
 # Run as: test_bench.sh MAASD BUILD_DIR SOURCE_DIR
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 BUILD=$2 SOURCE=$3
 

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # A pool that does not fit into the limit of memory of a control group of version 1: what --check, --prealloc, the log,
 # /stats and maas doctor say. For version 2 there is tests/package/limits.sh, on a machine with systemd.
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 MAAS=$2
 MEMORY=/sys/fs/cgroup/memory

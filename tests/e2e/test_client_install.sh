@@ -3,7 +3,6 @@
 # programs of examples/, built with it and run, each by the lines that its page gives for that. (The one that needs a
 # device: tests/rdma/programs.sh.)
 # Run as: test_client_install.sh MAASD BUILD_DIR SOURCE_DIR CC CXX -fsanitize=LIST
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 BUILD=$2 SOURCE=$3 CC=$4 CXX=$5
 OPTIONS=(-Wall -Wextra -pedantic -Werror)

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # Completion on the command line, as bash does it.
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 MAAS=$(realpath "$2")
 SOURCE=$3

@@ -1,9 +1,7 @@
 #!/usr/bin/env bash
 # The program in examples/go, run as its page says. Run as: test_examples_go.sh MAASD
-# shellcheck source=tests/go/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../go/lib.sh"
 use_go
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck disable=SC2154  # of tests/go/lib.sh
 cd "$root/examples/go"

@@ -25,8 +25,7 @@ start_with_room() {
 step 'a transfer under way is waited for, and /ready says so'
 start_with_room --drain-timeout 30
 slow_read 8M
-request GET /ready
-equal 'GET /ready' 200 "$STATUS"
+answered 200 request GET /ready
 kill -TERM "$SERVER"
 not_ready() {
 	request GET /ready
@@ -34,8 +33,7 @@ not_ready() {
 }
 wait_for 5 not_ready
 equal 'code' draining "$(jq -r .error.code <<<"$BODY")"
-request GET /health
-equal 'GET /health while it drains' 200 "$STATUS"
+answered 200 request GET /health
 ! ended "$reader" || fail 'the transfer was too fast for this test'
 wait_server 0
 wait "$reader" || fail "the transfer was cut: $(cat "$WORK/slow.log")"
@@ -47,7 +45,7 @@ slow_read 1M
 kill -TERM "$SERVER"
 at=$SECONDS
 wait_server 0
-[ $((SECONDS - at)) -le 5 ] || fail "draining took $((SECONDS - at)) s"
+between 'seconds of draining' 0 5 $((SECONDS - at))
 contains 'log' "$(cat "$LOG")" 'requests cut off at the end count=1'
 cut_off
 
@@ -62,31 +60,28 @@ cut_off
 
 step 'a delay for the load balancer'
 start_server --drain-delay 2
-at=$(date +%s%N)
+at=$(date +%s%3N)
 kill -TERM "$SERVER"
 wait_for 1 not_ready
 wait_server 0
-took_ms=$((($(date +%s%N) - at) / 1000000))
-[ $took_ms -ge 1900 ] || fail "it ended after $took_ms ms"
+between 'ms until its end' 1900 60000 $(($(date +%s%3N) - at))
 
 step 'with nothing to do it ends at once'
 start_server
-at=$(date +%s%N)
+at=$(date +%s%3N)
 stop_server
-took_ms=$((($(date +%s%N) - at) / 1000000))
-[ $took_ms -le 2000 ] || fail "it took $took_ms ms"
+between 'ms until its end' 0 2000 $(($(date +%s%3N) - at))
 
 step 'log file'
 start_server --log-file "$WORK/maas.log" --log-level info
 allocate '{"size_bytes":1000}'
-request GET "/allocate/$ID"
-request POST "/allocate/$ID/renew" -d ''
-equal 'renewal of what has no lease' 409 "$STATUS"
-request POST /sessions -H 'Content-Type: application/json' -d '{"name":"one","ttl_seconds":60}'
-request POST "/sessions/$(jq -r .id <<<"$BODY")/renew" -d ''
-equal 'renewal of a session' 200 "$STATUS"
-request DELETE "/allocate/$ID"
-wait_for 5 grep -q "DELETE /allocate/${ID%%-*}\.\.\. status=200" "$WORK/maas.log"
+id=$ID
+request GET "/allocate/$id"
+answered 409 request POST "/allocate/$id/renew" -d ''
+made /sessions '{"name":"one","ttl_seconds":60}'
+answered 200 request POST "/sessions/$ID/renew" -d ''
+request DELETE "/allocate/$id"
+wait_for 5 grep -q "DELETE /allocate/${id%%-*}\.\.\. status=200" "$WORK/maas.log"
 grep -q 'POST /allocate status=200' "$WORK/maas.log" || fail 'no line for POST'
 grep -q 'POST /sessions status=200' "$WORK/maas.log" || fail 'no line for a session'
 ! grep -qE ' GET |/renew ' "$WORK/maas.log" || fail 'a line for GET or a renewal at level info'

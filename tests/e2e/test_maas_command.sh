@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # The maas command against a real server: every command, its output, its exit codes.
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 MAAS=$(realpath "$2")
 

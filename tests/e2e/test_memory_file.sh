@@ -25,6 +25,12 @@ none() {
 	done
 }
 
+# refused_untouched WORDS OPTION...: the start fails, and nothing is left of it.
+refused_untouched() {
+	refused 1 "$1" --memory-file "$new" "${@:2}"
+	none "$new" "$new.slots"
+}
+
 # What was lent at first.
 same_bytes() {
 	request GET "/allocate/$kept/data"
@@ -36,20 +42,17 @@ start_server "${pool[@]}" --rdma off
 head -c 3000000 /dev/urandom >"$WORK/bytes"
 allocate '{"size_bytes":3000000,"owner":"me"}'
 kept=$ID
-request PUT "/allocate/$kept/data" --data-binary "@$WORK/bytes"
-equal 'PUT' 200 "$STATUS"
+answered 200 request PUT "/allocate/$kept/data" --data-binary "@$WORK/bytes"
 allocate '{"size_bytes":1000}'
 freed=$ID
 request DELETE "/allocate/$freed"
-request POST /sessions -H 'Content-Type: application/json' -d '{"ttl_seconds":60}'
-session=$(jq -r .id <<<"$BODY")
-allocate '{"size_bytes":1000,"lifetime":"session","session":"'"$session"'"}'
+made /sessions '{"ttl_seconds":60}'
+allocate '{"size_bytes":1000,"lifetime":"session","session":"'"$ID"'"}'
 owned=$ID
 request GET /health
 arena=$(jq -r .arena_id <<<"$BODY") boot=$(jq -r .boot_id <<<"$BODY")
 born=$(metric maas_arena_created_seconds)
-kill -KILL "$SERVER"
-wait_server 137
+kill_server
 start_server "${pool[@]}" --rdma off
 wait_for 5 grep -q 'memory kept allocations=2' "$LOG"
 request GET /health
@@ -60,16 +63,13 @@ same_bytes
 request GET '/allocations?owner=me'
 equal 'allocations of the owner' "$kept" "$(jq -r '.allocations[].id' <<<"$BODY")"
 for id in "$freed" "$owned"; do
-	request GET "/allocate/$id"
-	equal 'what was freed, or was of a session' 404 "$STATUS"
+	answered 404 request GET "/allocate/$id"
 done
 
 step 'a start that fails'
 new=$shm/new
-refused 1 'Address already in use' --memory-file "$new" --listen "${URL#http://}" --rdma off
-none "$new" "$new.slots"
-refused 1 'no RDMA device' --memory-file "$new" --listen 127.0.0.1:0 --rdma-device mlx5_7
-none "$new" "$new.slots"
+refused_untouched 'Address already in use' --listen "${URL#http://}" --rdma off
+refused_untouched 'no RDMA device' --listen 127.0.0.1:0 --rdma-device mlx5_7
 : >"$new"
 chmod 600 "$new"
 refused 1 'Address already in use' --memory-file "$new" --listen "${URL#http://}" --rdma off
@@ -87,9 +87,7 @@ same_bytes
 stop_server
 
 step '--prealloc: more than there is, and a signal'
-refused 1 "is more than this machine's memory" --prealloc --max-pool-size 3TiB "${here[@]}" \
-	--memory-file "$new"
-none "$new" "$new.slots"
+refused_untouched "is more than this machine's memory" --prealloc --max-pool-size 3TiB "${here[@]}"
 refused 1 "is more than this machine's memory" --check --prealloc --max-pool-size 3TiB "${here[@]}"
 # The signal waits already when the program begins: whatever the machine, it comes in time.
 pending='import os, signal, sys
@@ -106,22 +104,19 @@ if [ -n "${OWN_MOUNTS-}" ]; then
 	step 'a tmpfs that is smaller than the pool'
 	mkdir "$small"
 	mount -t tmpfs -o size=20m none "$small"
-	text=$("$MAASD" --check "${here[@]}" --memory-file "$small/m" --max-pool-size 64MiB 2>&1)
-	contains '--check' "$text" "memory file's room = 20 MiB"
-	contains '--check' "$text" 'its file system has 20 MiB, less than the '
-	refused 1 "--prealloc: --memory-file $small/m: its file system has 20 MiB, less than" --prealloc \
-		--memory-file "$small/m" --max-pool-size 64MiB "${here[@]}"
-	none "$small/m" "$small/m.slots"
-	start_server --memory-file "$small/m" --max-pool-size 64MiB --rdma off
+	new=$small/m
+	contains '--check' "$("$MAASD" --check "${here[@]}" --memory-file "$new" --max-pool-size 64MiB 2>&1)" \
+		"memory file's room = 20 MiB" 'its file system has 20 MiB, less than the '
+	refused_untouched "--prealloc: --memory-file $new: its file system has 20 MiB, less than" --prealloc \
+		--max-pool-size 64MiB "${here[@]}"
+	start_server --memory-file "$new" --max-pool-size 64MiB --rdma off
 	contains 'log' "$(cat "$LOG")" 'its file system has 20 MiB, less than the '
 	status=0
 	"$MAAS" doctor --url "$URL" >"$WORK/doctor" || status=$?
 	equal 'exit status of doctor' 1 "$status"
 	contains 'doctor' "$(cat "$WORK/doctor")" 'its file system has only'
 	STATUS=200
-	while [ "$STATUS" = 200 ]; do
-		request POST /allocate -H 'Content-Type: application/json' -d '{"size_bytes":4194304}'
-	done
+	while [ "$STATUS" = 200 ]; do post /allocate '{"size_bytes":4194304}'; done
 	equal 'a full file system' 507 "$STATUS"
 	contains '507' "$BODY" 'the file system of --memory-file has no more memory'
 	[[ $BODY != *--max-pool-size* ]] || fail "advises what does not help: $BODY"
@@ -131,9 +126,7 @@ if [ -n "${OWN_MOUNTS-}" ]; then
 	mount -o remount,size=15m "$small" 2>/dev/null || true
 	rm -f "$small"/*
 	mount -o remount,size=4m "$small"
-	refused 1 '--memory-file: no table of slabs' --memory-file "$small/m" --max-pool-size 64MiB \
-		"${here[@]}"
-	none "$small/m" "$small/m.slots"
+	refused_untouched '--memory-file: no table of slabs' --max-pool-size 64MiB "${here[@]}"
 	umount "$small"
 fi
 
@@ -145,20 +138,17 @@ if [ "$(id -u)" = 0 ] && unshare -p -f --propagation unchanged --mount-proc true
 	printf '#!/bin/sh\nexec unshare -p -f --kill-child --propagation unchanged --mount-proc "%s" "$@"\n' "$maasd" >"$MAASD"
 	chmod +x "$MAASD"
 	start_server "${pool[@]}" --rdma off
-	kill -KILL "$SERVER"
-	wait_server 137
+	kill_server
 	start_server "${pool[@]}" --rdma off
 	[[ $(cat "$LOG") != *waiting* ]] || fail 'waits for a server that had no device'
-	kill -KILL "$SERVER"
-	wait_server 137
+	kill_server
 	printf '\2' | dd of="$file.slots" bs=1 seek=388 conv=notrunc status=none # "a device writes"
 	began=$SECONDS
 	start_server "${pool[@]}" --rdma off
 	between 'seconds of waiting' 9 20 $((SECONDS - began))
 	contains 'log' "$(cat "$LOG")" 'waiting 10 s for what a NIC may still write'
 	same_bytes
-	kill -KILL "$SERVER"
-	wait_server 137
+	kill_server
 	MAASD=$maasd
 	start_server "${pool[@]}" --rdma off
 	stop_server

@@ -3,9 +3,7 @@
 # alert, an example of scraping that scrapes, a copy of lent memory that can be put back. (The metrics that they name:
 # test_dashboards.py.)
 # Run as: test_operations.sh MAASD MAAS SOURCE
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=tests/e2e/certs.sh
 . "$(dirname "${BASH_SOURCE[0]}")/certs.sh"
 MAAS=$2
 SOURCE=$3

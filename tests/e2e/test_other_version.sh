@@ -2,7 +2,6 @@
 # Programs of one version with a server of another, in both directions, and a memory file that goes from the one to the
 # other and back. The other version is the last release before this commit, built from the history of this clone.
 # Run as: test_other_version.sh MAASD MAAS BUILD_DIR SOURCE_DIR CC; through scripts/softroce, also over RDMA.
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 MAAS=$2 BUILD=$3 SOURCE=$4 CC=$5
 FIRST=cc9b7cb78c2de7bb8a22f952cfefd6b9018ffe84 # the last commit that said 0.1.0, which has no tag

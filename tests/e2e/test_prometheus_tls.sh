@@ -4,7 +4,6 @@
 # Run as: test_prometheus_tls.sh MAASD PROMETHEUS
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/prometheus_lib.sh"
-# shellcheck source=tests/e2e/certs.sh
 . "$(dirname "$0")/certs.sh"
 PROMETHEUS=$2
 MIRROR=--storage.tsdb.maas.fallback REMOTE=--no-storage.tsdb.maas.fallback

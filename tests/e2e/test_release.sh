@@ -2,7 +2,6 @@
 # The release tree where cmocka is not installed: it builds what is installed, and no tests, and the
 # benchmarks when they are asked for.
 # Run as: test_release.sh MAASD SOURCE_DIR
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 SOURCE=$2 TREE=$WORK/tree
 mkdir "$WORK/pc"

@@ -2,7 +2,6 @@
 # A principal's token is replaced again and again while its programs work: no request fails, of
 # libmaas, which notices by itself, or of curl, which is told. Run as: test_rotation.sh MAASD MAAS
 long=${MAAS_LONG:-}
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 MAAS=$(realpath "$2")
 cd "$WORK"

@@ -1,9 +1,7 @@
 #!/usr/bin/env bash
 # maasd with --tls-cert: what is refused at the start, versions and ciphers, failed handshakes. (Bytes: test_tls_wire.py.)
 # Run as: test_tls.sh MAASD
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=tests/e2e/certs.sh
 . "$(dirname "${BASH_SOURCE[0]}")/certs.sh"
 
 umask 077

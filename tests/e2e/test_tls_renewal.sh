@@ -1,9 +1,7 @@
 #!/usr/bin/env bash
 # maasd renews its certificate, the CAs and the revocation list while clients work.
 # Run as: test_tls_renewal.sh MAASD
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=tests/e2e/certs.sh
 . "$(dirname "${BASH_SOURCE[0]}")/certs.sh"
 
 umask 077

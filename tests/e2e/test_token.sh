@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # The maas command at a server that asks who sends a request.
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 MAAS=$(realpath "$2")
 cd "$WORK"

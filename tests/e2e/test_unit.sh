@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # The systemd unit and its user, as they are installed. Run as: test_unit.sh MAASD BUILD_DIR
-# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 BUILD=$2 SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 ROOT=$WORK/root
