@@ -22,8 +22,7 @@ fi
 in_64MiB() {
 	local text fits size maasd=$MAASD
 	text=$("$@" "$MAASD" --check "${here[@]}" --max-pool-size 128MiB 2>&1)
-	contains '--check' "$text" 'cgroup memory limit = 64 MiB'
-	contains '--check' "$text" "does not fit into the cgroup's limit of memory, 64 MiB"
+	contains '--check' "$text" 'cgroup memory limit = 64 MiB' "does not fit into the cgroup's limit of memory, 64 MiB"
 	fits=$(sed -n 's/.*, or lower --max-pool-size to \([0-9]*\)MiB$/\1/p' <<<"$text")
 	for size in "$fits" $((fits + 1)); do
 		text=$("$@" "$MAASD" --check "${here[@]}" --max-pool-size "${size}MiB" --extent-size 4MiB 2>&1)

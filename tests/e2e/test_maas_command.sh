@@ -30,6 +30,17 @@ says() {
 	contains "maas ${*:2}" "$OUT" "$1"
 }
 
+# tells WANTED FILTER ARGUMENT...: maas works, and jq finds this in its JSON.
+tells() {
+	maas --json "${@:3}"
+	equal "maas ${*:3}: $2" "$1" "$(jq -rc "$2" <<<"$OUT")"
+}
+
+# holds ID FILE OPTION...: maas get prints these bytes.
+holds() {
+	"$MAAS" get "$1" "${@:3}" | cmp - "$2" || fail "get $1 ${*:3}: other bytes"
+}
+
 step "usage"
 refuses 2 'Usage: maas [OPTION...] COMMAND'
 contains usage "$ERR" 'maas: a command is missing'
@@ -43,15 +54,13 @@ refuses 2 'maas: alloc: --owner needs a value' alloc 4 --owner
 refuses 2 'maas: --json takes no value' --json=yes health
 refuses 2 'maas: unknown option -p' --url=http://127.0.0.1:1 -pq health
 refuses 2 '4q is no size' alloc 4q
-expect 2 "$MAAS" alloc --count 0 4
-expect 2 "$MAAS" free
-expect 2 "$MAAS" top --interval 0
-expect 2 "$MAAS" --nope health
-expect 2 "$MAAS" prometheus
-expect 2 "$MAAS" prometheus state
+for words in 'alloc --count 0 4' free 'top --interval 0' '--nope health' prometheus 'prometheus state' --json token \
+	'token new' 'token old me'; do
+	# shellcheck disable=SC2086  # words
+	expect 2 "$MAAS" $words
+done
 refuses 2 'maas: usage: maas prometheus status [--owner NAME]' prometheus status me
 refuses 2 'soon is no number' --timeout soon health
-expect 2 "$MAAS" --json
 maas --help
 says 'maas 0.' --version
 for command in health stats alloc free put get ls top bench doctor prometheus token whoami; do
@@ -60,9 +69,6 @@ for command in health stats alloc free put get ls top bench doctor prometheus to
 done
 
 step "token"
-expect 2 "$MAAS" token
-expect 2 "$MAAS" token new
-expect 2 "$MAAS" token old me
 expect 2 "$MAAS" token new 'a b'
 maas token new team/a
 [[ $OUT =~ ^mt_[A-Za-z0-9_-]{43}$'\n' ]] || fail "token new: $OUT"
@@ -103,23 +109,18 @@ step "health and stats"
 says healthy health
 maas health --json
 equal 'health --json' healthy "$(jq -r .status <<<"$OUT")"
-MAAS_URL=http://127.0.0.1:1 maas --json --url "$URL" --timeout 5 health
-equal '--json before health' healthy "$(jq -r .status <<<"$OUT")"
+MAAS_URL=http://127.0.0.1:1 tells healthy .status --url "$URL" --timeout 5 health
 says '0 active' stats
 for bare in "${URL#http://}" "localhost:${URL##*:}" "${URL#http://}/"; do
 	says healthy --url "$bare" health
 done
-MAAS_URL=${URL#http://} maas health
-contains 'MAAS_URL without a scheme' "$OUT" healthy
-maas stats --json
-equal 'stats --json' 7 "$(jq '.pool_stats | length' <<<"$OUT")"
+MAAS_URL=${URL#http://} says healthy health
+tells 7 '.pool_stats | length' stats
 
 step "alloc, ls, free"
 maas alloc 100KiB --owner me
 id=$OUT
-maas alloc 1KiB --json --ttl 60
-equal 'alloc --json' 1024 "$(jq .size_bytes <<<"$OUT")"
-equal 'alloc --ttl' ttl "$(jq -r .lifetime <<<"$OUT")"
+tells '1024 ttl' '"\(.size_bytes) \(.lifetime)"' alloc 1KiB --ttl 60
 other=$(jq -r .id <<<"$OUT")
 maas alloc --count 3 8KiB --owner you
 equal 'alloc --count' 3 "$(wc -l <<<"$OUT")"
@@ -130,8 +131,7 @@ equal 'the same request id' "$first" "$OUT"
 maas ls
 equal 'ls: lines' 7 "$(wc -l <<<"$OUT")"
 contains ls "$OUT" "$id"
-maas ls --owner you --json
-equal 'ls --owner' 3 "$(jq length <<<"$OUT")"
+tells 3 length ls --owner you
 maas ls --no-owner --json
 equal 'ls --no-owner' "$(printf '%s\n' "$other" "$first" | sort)" "$(jq -r '.[].id' <<<"$OUT" | sort)"
 refuses 2 '--owner or --no-owner' ls --no-owner --owner you
@@ -148,7 +148,7 @@ head -c 102400 /dev/urandom >"$WORK/random"
 maas put "$id" "$WORK/random"
 maas get "$id" "$WORK/back"
 cmp "$WORK/random" "$WORK/back"
-"$MAAS" get "$id" | cmp - "$WORK/random"
+holds "$id" "$WORK/random"
 maas get --offset 1000 --length 2KiB "$id" "$WORK/part"
 cmp "$WORK/part" <(tail -c +1001 "$WORK/random" | head -c 2048)
 { sleep 0.2 && printf hello; } | "$MAAS" put --offset 10 "$id"
@@ -163,8 +163,7 @@ refuses 1 'of that 99.0 KiB (101400 B) from offset 1000 on' get --offset 1000 --
 expect 1 "$MAAS" get "$other" "$WORK/back"
 cmp "$WORK/random" "$WORK/back" # not emptied
 expect 1 "$MAAS" put "$id" "$WORK/nothing-here"
-maas put "$id" "$WORK/random" --json
-equal 'put --json' 102400 "$(jq .written_bytes <<<"$OUT")"
+tells 102400 .written_bytes put "$id" "$WORK/random"
 
 step "put a file, get the same file"
 nobody=$(tr 0-9a-f 1 <<<"$id")
@@ -174,13 +173,11 @@ for size in "${sizes[@]}"; do
 	maas put --owner files "$WORK/file"
 	equal "put of $size bytes: stderr" '' "$ERR"
 	equal "put of $size bytes: an id" 36 "${#OUT}"
-	"$MAAS" get "$OUT" >"$WORK/back"
-	cmp "$WORK/file" "$WORK/back"
+	holds "$OUT" "$WORK/file"
 done
 maas ls --owner files
 equal 'put --owner' $((${#sizes[@]} + 1)) "$(wc -l <<<"$OUT")"
-maas put "$WORK/file" --ttl 60 --json
-equal 'put FILE --json: size' 4194304 "$(jq .size_bytes <<<"$OUT")"
+tells 4194304 .size_bytes put "$WORK/file" --ttl 60
 maas free "$(jq -r .id <<<"$OUT")"
 active=$(metric maas_active_allocations)
 : >"$WORK/empty"
@@ -206,15 +203,14 @@ step "put a file into larger memory"
 printf 'hello, world' >"$WORK/notes.txt"
 maas put "$id" "$WORK/notes.txt"
 contains 'put of less' "$ERR" "12 of the memory's 102400 bytes written; \`maas get --length 12 $id\`"
-"$MAAS" get --length 12 "$id" | cmp - "$WORK/notes.txt"
+holds "$id" "$WORK/notes.txt" --length 12
 "$MAAS" put --offset 100 "$id" <"$WORK/notes.txt" 2>"$WORK/err"
 contains 'put --offset' "$(cat "$WORK/err")" "\`maas get --offset 100 --length 12 $id\` gives them back"
-"$MAAS" get --offset 100 --length 12 "$id" | cmp - "$WORK/notes.txt"
+holds "$id" "$WORK/notes.txt" --offset 100 --length 12
 maas put "$id" "$WORK/empty"
 contains 'put of nothing' "$ERR" "0 of the memory's 102400 bytes written"
-maas put "$id" "$WORK/notes.txt" --json
+tells '102400 12' '"\(.size_bytes) \(.written_bytes)"' put "$id" "$WORK/notes.txt"
 equal 'put --json of less: stderr' '' "$ERR"
-equal 'put --json of less' '102400 12' "$(jq -r '"\(.size_bytes) \(.written_bytes)"' <<<"$OUT")"
 
 step "bars on a terminal only"
 maas put "$id" "$WORK/random"
@@ -229,16 +225,11 @@ maas top --count 1 --json
 maas alloc 1 --owner one
 says ', 2 allocations' top --count 1
 maas free --owner one
-maas top --count 1
-contains 'top: one' "$OUT" ', 1 allocation
-'
-maas top --count 1 --json
-equal 'top --json' 1 "$(jq .stats.active_allocations <<<"$OUT")"
+says $', 1 allocation\n' top --count 1
+tells 1 .stats.active_allocations top --count 1
 
 step "bench"
-maas bench --count 200 --size 10000 --threads 3 --json
-equal 'bench: wrong bytes' 0 "$(jq .wrong_bytes <<<"$OUT")"
-equal 'bench: gets' 200 "$(jq .get.operations <<<"$OUT")"
+tells '0 wrong of 200' '"\(.wrong_bytes) wrong of \(.get.operations)"' bench --count 200 --size 10000 --threads 3
 says 'p99.9' bench --time 1 --size 1MiB
 refuses 1 alloc bench --size 5MiB --count 1
 equal 'bench leaves nothing' 1 "$(metric maas_active_allocations)"
@@ -252,10 +243,6 @@ step "prometheus status"
 extent() {
 	python3 "$EXTENT" "${@:3}" >"$WORK/extent" <<<"$2"
 	maas put --owner "$1" "$WORK/extent"
-}
-# field PATH: a field of the only owner in the output.
-field() {
-	jq -r "if length == 1 then .[0]$1 else \"\(length) owners\" end" "$WORK/out"
 }
 EXTENT=$(dirname "${BASH_SOURCE[0]}")/extent.py
 maas prometheus status
@@ -277,37 +264,27 @@ extent prom index kind=5 number=2 part=1 flags=1
 extent prom later version=2
 maas alloc --owner prom 512KiB
 
-maas prometheus status --json
-equal 'an owner who only borrows is left out' prom "$(field .owner)"
-equal 'no leader' null "$(field .leader)"
-equal 'no standby' 0 "$(field '.standbys | length')"
-equal 'the epoch' 4 "$(field .epoch)"
-equal 'the log' whole "$(field .takeover.log)"
-equal 'where the head begins' "$begin" "$(field .takeover.head_begin_ms)"
-equal 'blocks' '1 1 1764300000000 1764307200000' \
-	"$(field '.takeover | "\(.blocks) \(.partial_blocks) \(.blocks_begin_ms) \(.blocks_end_ms)"')"
-equal 'wal' '2 2 8' "$(field '.kinds.wal | "\(.files) \(.allocations) \(.stored_bytes)"')"
-equal 'chunks' '1 2 12' "$(field '.kinds.chunks_head | "\(.files) \(.allocations) \(.stored_bytes)"')"
-equal 'other' '0 2' "$(field '.kinds.other | "\(.files) \(.allocations)"')"
-equal 'of another version' 1 "$(field .unknown_allocations)"
-equal 'all that is allocated' "$("$MAAS" ls --owner prom --json | jq 'map(.actual_size_bytes) | add')" \
-	"$(field .all.allocated_bytes)"
+# An owner who only borrows is left out.
+tells '["prom",null,[],4,1]' '.[] | [.owner, .leader, .standbys, .epoch, .unknown_allocations]' prometheus status
+tells "[\"whole\",$begin,1,1,1764300000000,1764307200000]" \
+	'.[].takeover | [.log, .head_begin_ms, .blocks, .partial_blocks, .blocks_begin_ms, .blocks_end_ms]' prometheus status
+tells '[2,2,8] [1,2,12] [0,2]' '.[].kinds | [.wal, .chunks_head | [.files, .allocations, .stored_bytes]] + [.other |
+	[.files, .allocations]] | map(tojson) | join(" ")' prometheus status
+tells "$("$MAAS" ls --owner prom --json | jq 'map(.actual_size_bytes) | add')" '.[].all.allocated_bytes' prometheus status
 
-request POST /sessions -H 'Content-Type: application/json' -d '{"name":"prom","exclusive":true}'
-leader=$(jq -r .id <<<"$BODY")
-for _ in 1 2; do request POST /sessions -H 'Content-Type: application/json' -d '{"name":"prom@follow"}'; done
+made /sessions '{"name":"prom","exclusive":true}'
+leader=$ID
+for _ in 1 2; do made /sessions '{"name":"prom@follow"}'; done
 says 2025-11-28T10:00:00Z prometheus status
 contains 'the table' "$OUT" 2025-11-28T03:20:00Z
 [[ $OUT =~ 127\.0\.0\.1:[0-9]+\ +[0-9]+s\ +2\  ]] || fail "leader and standbys: $OUT"
 says 'owner      prom, epoch 4' prometheus status --owner prom
-contains 'the leader' "$OUT" 'leader     127.0.0.1:'
+contains 'of one owner' "$OUT" 'leader     127.0.0.1:' \
+	'take-over  the log is whole; the head begins at 2025-11-28T10:00:00Z' \
+	'blocks     1, from 2025-11-28T03:20:00Z to 2025-11-28T05:20:00Z; 1 not whole' \
+	'unknown    1 allocation of another version of Prometheus'
 equal 'the standbys' 2 "$(grep -c '^standby    127.0.0.1:.* ago$' <<<"$OUT")"
-contains 'the log' "$OUT" 'take-over  the log is whole; the head begins at 2025-11-28T10:00:00Z'
-contains 'the blocks' "$OUT" 'blocks     1, from 2025-11-28T03:20:00Z to 2025-11-28T05:20:00Z; 1 not whole'
-contains 'another version' "$OUT" 'unknown    1 allocation of another version of Prometheus'
-maas prometheus status --json --owner prom
-equal 'the lease' 60 "$(field .leader.ttl_seconds)"
-equal 'standbys' 2 "$(field '.standbys | length')"
+tells '[60,2]' '.[] | [.leader.ttl_seconds, (.standbys | length)]' prometheus status --owner prom
 request DELETE "/sessions/$leader"
 
 maas free "$log"
@@ -328,8 +305,8 @@ drop=() capabilities=-dac_override,-dac_read_search
 for call in health 'alloc 1' 'get 00000000-0000-8000-8741-8d35090dc78e'; do
 	# shellcheck disable=SC2086  # words
 	expect 1 "${drop[@]}" "$MAAS" --url "unix:$WORK/socket" $call
-	contains "no permission: $call" "$ERR" "unix:$WORK/socket: permission denied"
-	contains "no permission: $call" "$ERR" '--socket-mode and --socket-group say who may'
+	contains "no permission: $call" "$ERR" "unix:$WORK/socket: permission denied" \
+		'--socket-mode and --socket-group say who may'
 	[[ $ERR != *'no server'* ]] || fail "permission denied is no missing server: $ERR"
 done
 refuses 3 'no server at unix:' --url "unix:$WORK/nothing" health

@@ -10,18 +10,16 @@ cd "$tree"
 
 # says STATUS TEXT COMMAND...: the command ends with this status, and its stderr has the text.
 says() {
-	local wanted=$1 text=$2 status=0
-	shift 2
-	"$@" >"$WORK/out" 2>"$WORK/err" </dev/null || status=$?
-	contains "$*" "$(cat "$WORK/err")" "$text"
-	equal "status of $*" "$wanted" "$status"
+	local status=0
+	"${@:3}" >"$WORK/out" 2>"$WORK/err" </dev/null || status=$?
+	contains "${*:3}" "$(cat "$WORK/err")" "$2"
+	equal "status of ${*:3}" "$1" "$status"
 }
 
 step 'wrong usage'
 for script in run test check bench softroce debian package build-prometheus with-maasd; do
 	says 2 "Try: scripts/$script --help" "scripts/$script" --bogus
-	contains 'help' "$("scripts/$script" --help)" "Usage: scripts/$script"
-	contains 'help' "$("scripts/$script" --help)" 'Exit: '
+	contains 'help' "$("scripts/$script" --help)" "Usage: scripts/$script" 'Exit: '
 done
 
 step 'a port that is taken, before anything is built'
@@ -62,12 +60,11 @@ fake() { # PATH WORDS
 	printf '#!/bin/sh\necho %s\n' "$2" >"$1"
 	chmod +x "$1"
 }
-fake "$WORK/new/go" go9.9.9
-fake "$WORK/new/node" v99.0.0
-fake "$WORK/new/npx" 1
-fake "$WORK/old/go" go1.2.3
-fake "$WORK/old/node" v1.2.3
-fake "$WORK/old/npx" 1
+for age in 'new 99' 'old 1'; do
+	fake "$WORK/${age% *}/go" "go${age#* }.2.3"
+	fake "$WORK/${age% *}/node" "v${age#* }.2.3"
+	fake "$WORK/${age% *}/npx" 1
+done
 found() { # DIRECTORY FUNCTION...
 	# shellcheck disable=SC2016  # the inner shell's
 	env PATH="$1:/usr/bin:/bin" bash -c '. scripts/lib.sh && . scripts/tools.sh && "$@" && command -v go node' found "${@:2}" | tr '\n' ' '
@@ -91,23 +88,23 @@ run_until() { # LINE COMMAND...
 	children+=("$job")
 	wait_for 1200 grep -q "$1" "$WORK/run.log"
 }
-run() { # SIGNAL
+ends() { # STATUS
+	local status=0
+	wait "$job" || status=$?
+	equal 'exit status of scripts/run' "$1" "$status"
+}
+run() {
 	run_until '^      build/release/cmd/maas --url' scripts/run --server -- --listen 127.0.0.1:0 --max-pool-size 64MiB
 	eval "$(grep -o 'build/release/cmd/maas .*' "$WORK/run.log")" >"$WORK/id"
-	server=$(pgrep -P "$job" maasd)
-	"$1"
-	status=0
-	wait "$job" || status=$?
 }
-kill_maasd() { kill -KILL "$server"; }
-interrupt() { kill -INT "-$job"; }
-run kill_maasd
+run
+kill -KILL "$(pgrep -P "$job" maasd)"
+ends 137
 contains 'killed' "$(cat "$WORK/run.log")" 'maasd was killed by SIGKILL.'
-equal 'killed' 137 "$status"
-run interrupt
-contains 'Ctrl-C' "$(cat "$WORK/run.log")" 'Ending maasd.'
-contains 'Ctrl-C' "$(cat "$WORK/run.log")" 'maasd has ended with 0.'
-equal 'Ctrl-C' 0 "$status"
+run
+kill -INT "-$job"
+ends 0
+contains 'Ctrl-C' "$(cat "$WORK/run.log")" 'Ending maasd.' 'maasd has ended with 0.'
 says 2 no-such-option scripts/run --server -- --listen 127.0.0.1:0 --no-such-option
 
 step 'scripts/run --standby: the first one is killed, and Ctrl-C'
@@ -146,10 +143,8 @@ prometheus=$(sed -n 's/^ *kill -9 \([0-9]*\) .*/\1/p' "$WORK/run.log")
 kill -KILL "$prometheus"
 wait_for 30 grep -q "was killed by SIGKILL. It is started again, as process" "$WORK/run.log"
 again=$(sed -n 's/.* as process \([0-9]*\)\.$/\1/p' "$WORK/run.log")
-interrupt
-status=0
-wait "$job" || status=$?
-equal 'Ctrl-C' 0 "$status"
+kill -INT "-$job"
+ends 0
 for pid in "$prometheus" "$again"; do
 	ended "$pid" || fail "process $pid is left"
 done

@@ -23,11 +23,7 @@ MAAS_MAX_POOL_SIZE=many refused 2 'MAAS_MAX_POOL_SIZE "many"'
 
 step '--check'
 text=$("$MAASD" --check --max-pool-size 1TiB --slab-sizes 4KiB,1MiB --listen 127.0.0.1:0 2>"$WORK/check.log")
-contains '--check' "$text" 'max-pool-size = 1TiB'
-contains '--check' "$text" 'slab-sizes = 4KiB,1MiB'
-contains '--check' "$text" 'extent-size = 1MiB'
-contains '--check' "$text" 'limit of locked memory = '
-contains '--check' "$text" 'RDMA '
+contains '--check' "$text" 'max-pool-size = 1TiB' 'slab-sizes = 4KiB,1MiB' 'extent-size = 1MiB' 'limit of locked memory = ' 'RDMA '
 kib=$(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo)
 grep -Eq "^machine memory = [0-9.]+ [GT]iB( \($kib KiB\))?\$" <<<"$text" || fail "machine memory: $text"
 contains '--check' "$("$MAASD" --check --max-body-size 5000000 --listen 127.0.0.1:0)" 'max-body-size = 5000000B (4.8 MiB)'
@@ -53,10 +49,7 @@ refused 1 "cannot listen on unix:$WORK/no/sock" "${here[@]}" --listen "unix:$WOR
 refused 0 'listen = ' "${here[@]}" --listen "unix:$WORK/check.sock"
 refused 0 'listen-metrics = ' "${here[@]}" --listen-metrics "unix:$WORK/check.sock"
 [ ! -e "$WORK/check.sock" ] || fail '--check leaves a socket'
-stale() {
-	/usr/bin/python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$1"
-}
-stale "$WORK/stale.sock"
+/usr/bin/python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$WORK/stale.sock"
 refused 0 'listen = ' "${here[@]}" --listen "unix:$WORK/stale.sock"
 [ -S "$WORK/stale.sock" ] || fail '--check removes a socket'
 
@@ -74,8 +67,8 @@ stop_server
 step 'environment, below the command line'
 MAAS_SLAB_SIZES=4KiB,64KiB MAAS_MAX_POOL_SIZE=1MiB MAAS_LISTEN=127.0.0.1:0,unix:$WORK/env.sock \
 	start_server --listen 127.0.0.1:0 --max-pool-size 2MiB
-equal 'classes' '4096 65536' "$(curl -sS "$URL/stats" | jq -r '[.pool_stats[].slab_size] | join(" ")')"
-equal 'max_pool_size' 2097152 "$(curl -sS "$URL/stats" | jq .max_pool_size)"
+equal 'classes and max_pool_size' '[4096,65536] 2097152' \
+	"$(curl -sS "$URL/stats" | jq -r '"\([.pool_stats[].slab_size]) \(.max_pool_size)"')"
 [ ! -e "$WORK/env.sock" ] || fail 'the command line does not replace MAAS_LISTEN'
 stop_server
 
@@ -123,10 +116,9 @@ step 'warnings before "Listening", which comes last'
 MAAS_LISTN=1 start_server --listen :0 --max-pool-size 3TiB
 equal 'a port alone' "http://0.0.0.0:${URL##*:}" "$URL"
 equal 'last line' "Listening on $URL" "$(tail -n 1 "$LOG")"
-equal 'warnings' 1 "$(grep -c 'warn no authentication' "$LOG")"
-equal 'of the pool' 1 "$(grep -c "warn .* this machine's memory" "$LOG")"
-equal 'of the environment' 1 "$(grep -c 'warn MAAS_LISTN' "$LOG")"
-equal 'rdma' 1 "$(grep -c 'info rdma: ' "$LOG")"
+for words in 'warn no authentication' "warn .* this machine's memory" 'warn MAAS_LISTN' 'info rdma: '; do
+	equal "lines with '$words'" 1 "$(grep -c "$words" "$LOG")"
+done
 if [ ! -e /sys/class/infiniband ] || [ -z "$(ls /sys/class/infiniband)" ]; then
 	grep -q 'this host has no RDMA device, .* nothing needs to be done' "$LOG" ||
 		fail "the log does not say that there is no RDMA device: $(cat "$LOG")"
@@ -134,12 +126,13 @@ fi
 stop_server
 
 step 'one life, one boot_id'
+ids() { curl -sS "$URL/health" | jq -r '.boot_id + " " + .arena_id'; }
 start_server
-first=$(curl -sS "$URL/health" | jq -r '.boot_id + " " + .arena_id')
-equal 'boot_id of the same life' "$first" "$(curl -sS "$URL/health" | jq -r '.boot_id + " " + .arena_id')"
+first=$(ids)
+equal 'boot_id of the same life' "$first" "$(ids)"
 stop_server
 start_server
-second=$(curl -sS "$URL/health" | jq -r '.boot_id + " " + .arena_id')
+second=$(ids)
 [ "${first% *}" != "${second% *}" ] || fail "boot_id stays over a restart: $first"
 [ "${first#* }" != "${second#* }" ] || fail "arena_id stays over a restart: $first"
 stop_server

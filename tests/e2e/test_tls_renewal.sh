@@ -20,30 +20,33 @@ install_file() {
 	cp "$WORK/$1" "$WORK/$2.tmp"
 	mv "$WORK/$2.tmp" "$WORK/$2"
 }
-install_file server-ca.crt tls.crt
-install_file server-ca.key tls.key
+
+# install_pair NAME: the server's certificate and its key.
+install_pair() {
+	install_file "$1.crt" tls.crt
+	install_file "$1.key" tls.key
+}
+install_pair server-ca
 install_file ca.crt clients.crt
 install_file ca.crl clients.crl
 echo 'a cert=a.example admin' >"$WORK/principals"
 start_server --rdma off --auth-file "$WORK/principals" --tls-cert "$WORK/tls.crt" --tls-key "$WORK/tls.key" \
 	--tls-client-ca "$WORK/clients.crt" --tls-client-crl "$WORK/clients.crl"
 
-reads=1
-read_again() { [ "$(grep -c 'info certificates read' "$LOG")" -ge "$reads" ]; }
-# reload: reads what was installed, and sees that it is taken.
-reload() {
+# logged COUNT WORDS
+logged() { [ "$(grep -c "$2" "$LOG")" -ge "$1" ]; }
+
+reads=1 failures=0
+# is_read: what was installed is taken at SIGHUP.
+is_read() {
 	reads=$((reads + 1))
-	kill -HUP "$SERVER"
-	wait_for 10 read_again
+	reload logged $reads 'info certificates read'
 }
 
-failures=0
-# reload_fails WORDS: what was installed is refused.
-reload_fails() {
-	failed_again() { [ "$(grep -c 'error certificates stay as they were' "$LOG")" -ge "$failures" ]; }
+# is_refused WORDS: what was installed is not.
+is_refused() {
 	failures=$((failures + 1))
-	kill -HUP "$SERVER"
-	wait_for 10 failed_again
+	reload logged $failures 'error certificates stay as they were'
 	contains 'the log' "$(grep 'certificates stay as they were' "$LOG" | tail -n 1)" "$1"
 }
 
@@ -52,17 +55,16 @@ issuer() {
 	openssl s_client -connect "${URL#https://}" </dev/null 2>/dev/null | sed -n 's/^issuer=CN *= *//p'
 }
 
-# load NAME [CURL OPTION...]: requests in the background, at one connection or, with -H 'Connection: close', at as many;
-# in the long run ten times as many.
+# load NAME CLIENT [CURL OPTION...]: requests of the client with this certificate in the background, at one connection
+# or, with -H 'Connection: close', at as many; in the long run ten times as many.
 requests=500
 [ "${MAAS_LONG:-}" != 1 ] || requests=5000
 load() {
-	local name=$1
-	shift
-	seq "$requests" | sed "s|.*|url = \"$URL/allocations\"\noutput = /dev/null|" >"$WORK/$name.urls"
-	curl -sS -w '%{http_code}\n' -K "$WORK/$name.urls" "$@" >"$WORK/$name.codes" 2>"$WORK/$name.err" &
+	seq "$requests" | sed "s|.*|url = \"$URL/allocations\"\noutput = /dev/null|" >"$WORK/$1.urls"
+	curl -sS -w '%{http_code}\n' -K "$WORK/$1.urls" --cert "$WORK/client-$2.crt" --key "$WORK/client-$2.key" "${@:3}" \
+		>"$WORK/$1.codes" 2>"$WORK/$1.err" &
 	children+=($!)
-	loads+=("$!=$name")
+	loads+=("$!=$1")
 }
 
 # loads_end: not one request has failed.
@@ -75,8 +77,13 @@ loads_end() {
 	loads=()
 }
 
-# expiry: what /metrics say.
-with_client() { curl -sS --cert "$WORK/client-$1.crt" --key "$WORK/client-$1.key" "${@:3}" "$URL$2"; }
+# loads_of CLIENT
+loads_of() {
+	load kept "$1"
+	load closed "$1" -H 'Connection: close'
+}
+
+with_client() { curl -sS --cert "$WORK/client-$1.crt" --key "$WORK/client-$1.key" "$URL$2"; }
 value() { with_client "$1" /metrics | awk -v name="$2" '$1 == name { print $2 }'; }
 
 step 'metrics'
@@ -86,43 +93,36 @@ equal 'reload' 1 "$(value ca maas_config_last_reload_successful)"
 
 step 'the certificate and its key, under load'
 loads=()
-CA=(--cert "$WORK/client-ca.crt" --key "$WORK/client-ca.key")
-NEW=(--cert "$WORK/client-new.crt" --key "$WORK/client-new.key")
-load kept "${CA[@]}"
-load closed "${CA[@]}" -H 'Connection: close'
+loads_of ca
 equal 'issuer' ca "$(issuer)"
 install_file server-new.crt tls.crt
-reload_fails 'is not that of the certificate'
+is_refused 'is not that of the certificate'
 equal 'issuer' ca "$(issuer)"
 equal 'reload' 0 "$(value ca maas_config_last_reload_successful)"
 install_file server-new.key tls.key
-reload
+is_read
 equal 'issuer' new "$(issuer)"
 equal 'reload' 1 "$(value ca maas_config_last_reload_successful)"
 loads_end
 
 step 'the CAs, under load'
-with_client new /stats >"$WORK/body"
-contains 'a CA that is not believed' "$(cat "$WORK/body")" 'has signed it'
-load kept "${CA[@]}"
-load closed "${CA[@]}" -H 'Connection: close'
+contains 'a CA that is not believed' "$(with_client new /stats)" 'has signed it'
+loads_of ca
 install_file all.crt clients.crt
-reload
-load new "${NEW[@]}"
+is_read
+load new new
 loads_end
 make_crl new 7
 cat "$WORK/new.crl" >"$WORK/clients.crl"
-load new "${NEW[@]}"
-load closed "${NEW[@]}" -H 'Connection: close'
+loads_of new
 install_file new.crt clients.crt
-reload
+is_read
 contains 'a CA that was believed' "$(with_client ca /stats)" 'has signed it'
 loads_end
 
 step 'the revocation list, under load; a kept connection loses its right'
 make_cert bad new clientAuth DNS:a.example
-load new "${NEW[@]}"
-load closed "${NEW[@]}" -H 'Connection: close'
+loads_of new
 {
 	printf 'GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n'
 	wait_for 60 [ -e "$WORK/reloaded" ]
@@ -135,7 +135,7 @@ two=$!
 wait_for 20 grep -q 'HTTP/1.1 200' "$WORK/two"
 make_crl new 7 bad
 install_file new.crl clients.crl
-reload
+is_read
 touch "$WORK/reloaded"
 wait_for 20 grep -q 'HTTP/1.1 401' "$WORK/two"
 touch "$WORK/answered"
@@ -146,23 +146,20 @@ loads_end
 
 step 'bad files keep the old ones'
 echo nonsense >"$WORK/clients.crt"
-reload_fails 'has no CA'
-with_client new /stats >"$WORK/body"
-contains 'as before' "$(cat "$WORK/body")" total_allocations
+is_refused 'has no CA'
+contains 'as before' "$(with_client new /stats)" total_allocations
 rm "$WORK/clients.crt"
-reload_fails 'No such file'
+is_refused 'No such file'
 install_file new.crt clients.crt
 chmod 0644 "$WORK/tls.key"
-reload_fails 'may be read by others'
+is_refused 'may be read by others'
 chmod 0600 "$WORK/tls.key"
-reload
+is_read
 
 step 'new files are seen without a signal'
 make_cert brief ca serverAuth DNS:localhost,IP:127.0.0.1 25
-install_file brief.crt tls.crt
-install_file brief.key tls.key
-reads=$((reads + 1))
-wait_for 25 read_again
+install_pair brief
+wait_for 25 logged $((reads + 1)) 'info certificates read'
 equal 'issuer' ca "$(issuer)"
 
 step 'one that expires'

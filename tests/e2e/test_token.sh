@@ -20,11 +20,7 @@ start_server --rdma off --max-pool-size 64MiB --auth-file principals
 export MAAS_URL=$URL
 
 step 'who is who'
-answer=$("$MAAS" whoami --token-file team)
-contains whoami "$answer" 'principal  team'
-contains whoami "$answer" $'owner      team\n'
-contains whoami "$answer" '0 B of 1 MiB'
-contains whoami "$answer" '0, no limit'
+contains whoami "$("$MAAS" whoami --token-file team)" 'principal  team' $'owner      team\n' '0 B of 1 MiB' '0, no limit'
 equal 'whoami --json' team "$(MAAS_TOKEN_FILE=team "$MAAS" whoami --json | jq -r .name)"
 refused MAAS_TOKEN_FILE ls
 refused 'this proves nothing' whoami
@@ -55,8 +51,7 @@ contains health "$("$MAAS" health)" 'The server tells more to its principals'
 [[ $("$MAAS" health) != *version* ]] || fail 'health shows an empty version'
 contains health "$("$MAAS" health --token-file team)" 'version    '
 answer=$("$MAAS" doctor 2>&1 || true)
-contains doctor "$answer" 'is healthy, and tells no more without a token'
-contains doctor "$answer" 'how full it is: '
+contains doctor "$answer" 'is healthy, and tells no more without a token' 'how full it is: '
 [[ $answer != *'has no RDMA'* && $answer != *'version ,'* ]] || fail "doctor: $answer"
 refused 'this proves nothing' whoami
 stop_server

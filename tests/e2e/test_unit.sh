@@ -7,9 +7,7 @@ ROOT=$WORK/root
 step 'install'
 DESTDIR=$ROOT cmake --install "$BUILD/daemon" --prefix /usr >"$WORK/install.log"
 UNIT=$ROOT/usr/lib/systemd/system/maasd.service
-USERS=$ROOT/usr/lib/sysusers.d/maasd.conf
-[ -s "$UNIT" ] || fail 'the unit is not installed'
-[ -s "$USERS" ] || fail 'the user is not installed'
+for file in "$UNIT" "$ROOT/usr/lib/sysusers.d/maasd.conf"; do [ -s "$file" ] || fail "$file is not installed"; done
 installed=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$UNIT")
 equal 'the name of what the unit starts' maasd "${installed##*/}"
 
@@ -24,24 +22,23 @@ setting() {
 	sed -n "s/^$1=//p" "$UNIT" | paste -sd ' '
 }
 
+# set_to NAME=VALUE...: these are their values; empty: it is not set.
+set_to() {
+	local line
+	for line in "$@"; do equal "${line%%=*}=" "${line#*=}" "$(setting "${line%%=*}")"; done
+}
+
 step 'what --memory-file and sockets rely on'
-equal 'User=' maasd "$(setting User)"
-equal 'DynamicUser=' no "$(setting DynamicUser)"
-equal 'RemoveIPC=' no "$(setting RemoveIPC)"
-equal 'RuntimeDirectory=' maasd "$(setting RuntimeDirectory)"
-equal 'RuntimeDirectoryPreserve=' restart "$(setting RuntimeDirectoryPreserve)"
-equal 'PrivateIPC=' '' "$(setting PrivateIPC)"
+set_to User=maasd DynamicUser=no RemoveIPC=no RuntimeDirectory=maasd RuntimeDirectoryPreserve=restart PrivateIPC=
 # strict leaves /dev writable, /dev/shm with it, unless one of these takes it away again.
-equal 'PrivateDevices=' '' "$(setting PrivateDevices)"
+set_to PrivateDevices=
 for name in ReadOnlyPaths InaccessiblePaths TemporaryFileSystem; do
 	[[ $(setting $name) != */dev* ]] || fail "$name= takes /dev/shm away"
 done
 
 step 'what keeps it harmless'
-equal 'LimitCORE=' 0 "$(setting LimitCORE)"
-equal 'ProtectSystem=' strict "$(setting ProtectSystem)"
+set_to LimitCORE=0 ProtectSystem=strict NoNewPrivileges=yes
 equal 'CapabilityBoundingSet=' 1 "$(grep -c '^CapabilityBoundingSet=$' "$UNIT")"
-equal 'NoNewPrivileges=' yes "$(setting NoNewPrivileges)"
 [[ " $(setting RestrictAddressFamilies) " == *' AF_UNIX '* ]] || fail 'no Unix sockets'
 
 if command -v systemd-analyze >/dev/null; then
