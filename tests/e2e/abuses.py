@@ -4,6 +4,8 @@ Each function of OPEN or PRINCIPALS does its worst as `client`, against which th
 others, and returns what has to be closed in the end. Those of PRINCIPALS need a server that has some, and know
 `victim`: one of its allocations, its session's name, its address.
 """
+import concurrent.futures
+import http.client
 import json
 import multiprocessing
 import os
@@ -48,20 +50,12 @@ class Server:
 
 def read_answer(connection):
     """Returns the status and the body; 0 when the server closed instead."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        piece = connection.recv(65536)
-        if not piece:
-            return 0, data
-        data += piece
-    top, body = data.split(b"\r\n\r\n", 1)
-    length = re.search(rb"(?i)content-length: (\d+)", top)
-    while length and len(body) < int(length[1]):
-        piece = connection.recv(65536)
-        if not piece:
-            return 0, body
-        body += piece
-    return int(top.split()[1]), body
+    answer = http.client.HTTPResponse(connection)
+    try:
+        answer.begin()
+        return answer.status, answer.read()
+    except http.client.HTTPException:
+        return 0, b""
 
 
 class Client:
@@ -107,11 +101,8 @@ class Client:
 
 def at_once(function, arguments):
     """Runs the function in a thread for each of its arguments."""
-    threads = [threading.Thread(target=function, args=(argument,)) for argument in arguments]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with concurrent.futures.ThreadPoolExecutor(len(arguments)) as pool:
+        pool.map(function, arguments)
 
 
 def again_and_again(function):

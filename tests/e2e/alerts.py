@@ -7,9 +7,7 @@ and makes the fault; is resumed when its alert fires, and takes the fault away. 
 import concurrent.futures
 import os
 import re
-import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -17,7 +15,7 @@ import urllib.request
 
 import yaml
 
-from processes import eventually, free_port, token_of, write_principals
+from processes import eventually, free_port, token_of, workplace, write_principals
 from prometheis import Memory, Prometheus
 
 FACTOR = 60
@@ -104,8 +102,7 @@ class Watcher(Prometheus):
         self.ends.set()
         if self.poller.is_alive():
             self.poller.join()
-        if self.process and self.process.poll() is None:
-            self.kill()
+        self.kill()
 
     def is_up(self, address):
         """All rules are evaluated, and this target was scraped."""
@@ -135,7 +132,7 @@ class Server(Memory):
         eventually(60, f"{self.name} to be ready", self.is_ready)
 
     def is_ready(self):
-        assert self.process.poll() is None, f"{self.name} ended with {self.process.returncode}"
+        assert self.runs(), f"{self.name} ended with {self.process.returncode}"
         try:
             with urllib.request.urlopen(f"http://{self.watched}/ready", timeout=5) as answer:
                 return answer.status == 200
@@ -187,13 +184,7 @@ class Site:
 
     def end(self):
         for process in self.processes:
-            if process.process and process.process.poll() is None:
-                process.kill()
-
-
-def write(path, text):
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
+            process.kill()
 
 
 class Expected:
@@ -306,18 +297,13 @@ class Trials:
         assert not wrong, "\n".join(wrong)
 
     def fire(self, rules, job, only, site_of):
-        """All of them, or those of the alerts `only`, at what a scrape calls `job`. Ends the program if one fails; the
-        directory, for which `site_of` makes a Site, stays then."""
+        """All of them, or those of the alerts `only`, at what a scrape calls `job`. `site_of` makes a Site for a
+        directory."""
         self.select(only)
-        work = tempfile.mkdtemp()
-        site = site_of(work)
-        try:
+        with workplace() as work:
+            site = site_of(work)
             self.run(site, lambda: Watcher(work, rules, {job: self.instances()}))
-        except AssertionError as err:
-            sys.exit(f"FAILED: {err}\nThe logs are in {work}.")
-        finally:
             site.end()
-        shutil.rmtree(work)
 
     def strays(self, watcher):
         """What fired, and no trial explains it. On a busy machine a scrape may take too long (MaasDown)."""

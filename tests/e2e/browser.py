@@ -124,14 +124,11 @@ class Browser:
         """Presses keys, wherever the focus is."""
         self.driver.switch_to.active_element.send_keys(*keys)
 
-    def focus(self):
-        return self.run("return document.activeElement.id")
-
-    def tab_to(self, node):
-        """Goes to the element by the key Tab alone."""
+    def tab_to(self, node, *keys):
+        """Goes to the element by the key Tab alone, and presses these keys there."""
         for _ in range(30):
-            if self.focus() == node:
-                return
+            if self.run("return document.activeElement.id") == node:
+                return self.press(*keys)
             self.press(Keys.TAB)
         raise AssertionError(f"the key Tab does not lead to #{node}")
 

@@ -22,6 +22,14 @@ def check(condition, text):
         errors.append(text)
 
 
+def finish(summary):
+    """Ends the program, with 1 where a check did not hold."""
+    for text in errors:
+        print(f"FAILED: {text}")
+    print(summary)
+    sys.exit(1 if errors else 0)
+
+
 def frame(value, data):
     """The body of POST /data/write: JSON, and the bytes."""
     text = json.dumps(value, separators=(",", ":")).encode()
@@ -76,8 +84,9 @@ class Server:
         connection.close()
         return response.status, response.headers, data
 
-    def json(self, method, path, value):
-        status, _, data = self.send(method, path, JSON, json.dumps(value).encode())
+    def json(self, method, path, value, headers=None):
+        """What an answer says that has to be 200."""
+        status, _, data = self.send(method, path, JSON | (headers or {}), json.dumps(value).encode())
         if status != 200:
             sys.exit(f"{method} {path} {value}: {status} {data}")
         return json.loads(data) if data else None

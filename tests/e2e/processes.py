@@ -1,11 +1,15 @@
 """Programs that tests start, and what is needed for that: ports, patience, and files of principals."""
 import atexit
+import contextlib
 import hashlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 
 
@@ -23,6 +27,17 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+@contextlib.contextmanager
+def workplace():
+    """A directory for logs and data. An AssertionError ends the program, and the directory stays."""
+    work = tempfile.mkdtemp()
+    try:
+        yield work
+    except AssertionError as err:
+        sys.exit(f"FAILED: {err}\nThe logs and data are in {work}.")
+    shutil.rmtree(work)
 
 
 # ---- principals
@@ -54,7 +69,7 @@ def write_principals(path, principals):
 
 
 class Process:
-    """A program that is started again and again, all of its lines in one log."""
+    """A program that is started again and again, all of its lines in one log. It does not outlive this one."""
 
     def __init__(self, name, work):
         self.name = name
@@ -66,6 +81,10 @@ class Process:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                             env={k: v for k, v in os.environ.items() if not k.startswith("MAAS_")})
+        atexit.register(self.process.kill)
+
+    def runs(self):
+        return self.process and self.process.poll() is None
 
     def end(self, number):
         """Sends a signal and returns the exit status."""
@@ -73,11 +92,18 @@ class Process:
         return self.process.wait(60)
 
     def kill(self):
-        self.end(signal.SIGKILL)
+        """If it still runs."""
+        if self.runs():
+            self.end(signal.SIGKILL)
 
     def ends_by_itself(self, limit_s):
         """Its exit status."""
         return self.process.wait(limit_s)
+
+    def stop(self):
+        """As an operator does; it has to end well."""
+        status = self.end(signal.SIGTERM)
+        assert status == 0, f"{self.name} ended with {status} at SIGTERM: {self.text()[-2000:]}"
 
     def lines(self):
         """The whole lines of its log that were not returned before."""
@@ -90,8 +116,7 @@ class Process:
 
     def said(self, words):
         """How many lines of its log have these words."""
-        with open(self.log, encoding="utf-8", errors="replace") as log:
-            return sum(words in line for line in log)
+        return sum(words in line for line in self.text().splitlines())
 
     def text(self):
         with open(self.log, encoding="utf-8", errors="replace") as log:
@@ -104,7 +129,6 @@ class Maasd(Process):
     def __init__(self, program, work, name, *options):
         super().__init__(name, work)
         self.run([program, "--listen", "127.0.0.1:0", "--rdma", "off", *options])
-        atexit.register(self.process.kill)  # of an end before stop()
         self.url = eventually(60, f"{name} to listen", self.listens)
         self.port = int(self.url.rpartition(":")[2])
 
@@ -113,7 +137,3 @@ class Maasd(Process):
         assert self.process.poll() is None, self.text()
         found = re.search(r"^Listening on (\S+)\n", self.text(), re.M)
         return found and found[1]
-
-    def stop(self):
-        status = self.end(signal.SIGTERM)
-        assert not status, f"maasd ended with {status}: {self.text()[-2000:]}"

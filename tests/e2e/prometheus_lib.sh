@@ -19,8 +19,6 @@ OWNER=e2e-prometheus
 # start_prometheus PORT DIR OPTION...: sets PROM (its process id) and PROM_LOG. authorization= is for its scrapes
 # of maasd, transport= for its memory.
 start_prometheus() {
-	local port=$1 dir=$2
-	shift 2
 	cat >"$WORK/prometheus.yml" <<-END
 		global: {scrape_interval: 1s, scrape_timeout: 1s}
 		scrape_configs:
@@ -31,9 +29,9 @@ start_prometheus() {
 		  static_configs: [{targets: ['${URL#*://}']}]
 	END
 	PROM_LOG=$(mktemp "$WORK/prometheus.XXXXXX.log")
-	"$PROMETHEUS" --config.file="$WORK/prometheus.yml" --storage.tsdb.path="$WORK/$dir" \
-		--web.listen-address="127.0.0.1:$port" --storage.tsdb.maas.url="${server:-$URL}" \
-		--storage.tsdb.maas.owner=$OWNER ${transport:+--storage.tsdb.maas.transport=$transport} "$@" >"$PROM_LOG" 2>&1 </dev/null &
+	"$PROMETHEUS" --config.file="$WORK/prometheus.yml" --storage.tsdb.path="$WORK/$2" \
+		--web.listen-address="127.0.0.1:$1" --storage.tsdb.maas.url="${server:-$URL}" --storage.tsdb.maas.owner=$OWNER \
+		${transport:+--storage.tsdb.maas.transport=$transport} "${@:3}" >"$PROM_LOG" 2>&1 </dev/null &
 	PROM=$!
 	children+=("$PROM")
 }

@@ -15,9 +15,10 @@ import threading
 import time
 
 import openapi
-from alerts import FACTOR, ON_A_DEVICE, Rules, Site, Trials, of_prometheus, write
+from alerts import FACTOR, ON_A_DEVICE, Rules, Site, Trials, of_prometheus
 from certificates import Certificates
 from prometheis import Asked
+from processes import write_private
 
 MIB = 1 << 20
 POOL_MIB = 64
@@ -240,10 +241,10 @@ def is_misread(server, _token):
     path = server.options[-1]
     with open(path, encoding="ascii") as file:
         good = file.read()
-    write(path, good + "team2 token=sha256:0\n")
+    write_private(path, good + "team2 token=sha256:0\n")
     server.reload()
     yield
-    write(path, good)
+    write_private(path, good)
     server.reload()
 
 

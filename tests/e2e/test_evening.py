@@ -12,13 +12,13 @@ import collections
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import time
 
 from evening import INTERVAL_S, NAMES, STEP_S, Prometheus, Target
-from prometheis import Memory, eventually
+from prometheis import Memory
+from processes import eventually, workplace
 
 MINUTES = float(os.environ.get("EVENING_MINUTES", "30"))
 BLOCK_S = 60 if MINUTES < 15 else 120
@@ -82,16 +82,16 @@ class Evening:
             answers.update({(name, *key): value for key, value in counts.items()})
         return answers
 
-    def keeps_history(self, server, change):
-        """After the change the server answers as before."""
+    def keeps_history(self, server, *changes):
+        """After these changes the server answers as before."""
         ends = self.ends()
         before = self.history(server, ends)
         time.sleep(2)  # Behind the last of them; a take-over has all but the last second.
-        change()
+        for change in changes:
+            change()
         self.quiet()
         ends = [end for end in self.ends() if end in ends]
-        if not ends:
-            raise AssertionError("it took too long: nothing of before is left")
+        assert ends, "it took too long: nothing of before is left"
         before = {key: value for key, value in before.items() if key[-1] >= ends[0]}
         same(f"{server.name}: the history of before", before, self.history(server, ends))
 
@@ -106,8 +106,7 @@ class Evening:
                    for name in NAMES for f in ["min", "max"]]
         for query, near in [(f'last_over_time({{__name__=~"load_.+"}}[{WINDOW_S}s])', 0)] + queries:
             answers = [{k: v for k, v in s.range(query, ends).items() if k[1] in wanted} for s in self.all]
-            if not answers[0]:
-                raise AssertionError(f"no answer: {query}")
+            assert answers[0], f"no answer: {query}"
             for server, answer in zip(self.ours, answers[1:]):
                 same(f"{server.name} beside stock: {query}", answers[0], answer, near)
 
@@ -118,17 +117,15 @@ class Evening:
         for server in self.all:
             query = f'up{{job=~"load|self"}}[{int(now - since)}s]'
             result = server.call("/api/v1/query", query=query, time=now)["result"]
-            if len(result) < 1 + 3:
-                raise AssertionError(f"{server.name}: only {len(result)} targets")
+            assert len(result) >= 1 + 3, f"{server.name}: only {len(result)} targets"
             for series in result:
                 times = [since] + [at for at, _ in series["values"]] + [now]
                 for a, b in zip(times, times[1:]):
-                    if b - a > 2.5 * INTERVAL_S and not self.is_explained(server, series, a, b):
-                        raise AssertionError(f"{server.name}: no sample of {series['metric']} from {a:.1f} to {b:.1f}; "
-                                             f"away: {server.away}")
+                    assert b - a <= 2.5 * INTERVAL_S or self.is_explained(server, series, a, b), \
+                        f"{server.name}: no sample of {series['metric']} from {a:.1f} to {b:.1f}; away: {server.away}"
                 failed = [at for at, value in series["values"] if value != "1"]
-                if failed and series["metric"]["job"] == "load":
-                    raise AssertionError(f"{server.name}: failed scrapes of {series['metric']} at {failed}")
+                assert not failed or series["metric"]["job"] != "load", \
+                    f"{server.name}: failed scrapes of {series['metric']} at {failed}"
 
     def is_explained(self, server, series, a, b):
         slack = 1.5 * INTERVAL_S
@@ -182,9 +179,8 @@ def same(what, want, got, near=0):
     wrong = [(key, want.get(key), got.get(key)) for key in want.keys() | got.keys()
              if want.get(key) != got.get(key) and
              not (near and key in want and key in got and abs(float(want[key]) - float(got[key])) <= near)]
-    if wrong:
-        sample = "\n".join(map(str, sorted(wrong, key=str)[:10]))
-        raise AssertionError(f"{what}: {len(wrong)} of {len(want)} answers differ:\n{sample}")
+    sample = "\n".join(map(str, sorted(wrong, key=str)[:10]))
+    assert not wrong, f"{what}: {len(wrong)} of {len(want)} answers differ:\n{sample}"
 
 
 @trial()
@@ -209,49 +205,30 @@ def memory_comes_back_empty(e):
     e.memory.kill()
     e.memory.forget()
     e.memory.start()
-    if e.remote.ends_by_itself(60) != 1:
-        raise AssertionError("remote did not end with 1 when its memory was gone")
+    assert e.remote.ends_by_itself(60) == 1, "remote did not end with 1 when its memory was gone"
     e.remote.start()
-
-
-def kill_and_start(server):
-    server.kill()
-    server.start()
 
 
 @trial(mirror=AGAIN)
 def mirror_is_killed(e):
-    e.keeps_history(e.mirror, lambda: kill_and_start(e.mirror))
+    e.keeps_history(e.mirror, e.mirror.kill, e.mirror.start)
 
 
 @trial(remote=AGAIN)
 def remote_is_killed(e):
-    e.keeps_history(e.remote, lambda: kill_and_start(e.remote))
+    e.keeps_history(e.remote, e.remote.kill, e.remote.start)
 
 
 @trial(everyone=STOPPED)
 def all_are_restarted(e):
-    def restart(server):
-        status = server.end(signal.SIGTERM)
-        if status != 0:
-            raise AssertionError(f"{server.name} ended with {status} at SIGTERM")
-        server.start()
     for server in e.all:
-        e.keeps_history(server, lambda: restart(server))
-
-
-def take_over(e):
-    for server in e.ours:
-        def move():
-            server.kill()
-            server.forget_data()
-            server.start()
-        e.keeps_history(server, move)
+        e.keeps_history(server, server.stop, server.start)
 
 
 @trial()
 def others_take_over(e):
-    take_over(e)
+    for server in e.ours:
+        e.keeps_history(server, server.kill, server.forget_data, server.start)
 
 
 FULL = ["MaaS server has no room; ", "not all blocks fit into their share",
@@ -283,8 +260,7 @@ def series_are_deleted(e):
         server.call("/api/v1/admin/tsdb/clean_tombstones", "POST")
         left = server.call("/api/v1/query", time=end,
                            query=f'count(last_over_time(load_queue{{shard=~"1.*"}}[{RETENTION_S}s]))')["result"]
-        if left:
-            raise AssertionError(f"{server.name}: {left} series are left")
+        assert not left, f"{server.name}: {left} series are left"
 
 
 @trial()
@@ -300,13 +276,8 @@ def older_copies_are_started(e):
     for server in e.ours:
         copy_blocks(server.data, server.data + "-copy")
         time.sleep(3 * INTERVAL_S)
-
-        def move():
-            server.kill()
-            server.forget_data()
-            os.rename(server.data + "-copy", server.data)
-            server.start()
-        e.keeps_history(server, move)
+        e.keeps_history(server, server.kill, server.forget_data, lambda: os.rename(server.data + "-copy", server.data),
+                        server.start)
 
 
 def copy_blocks(source, to):
@@ -324,9 +295,7 @@ def copy_blocks(source, to):
         shutil.rmtree(to)
 
 
-@trial()
-def others_take_over_again(e):
-    take_over(e)
+TRIALS.append((others_take_over, {}))  # Once more.
 
 
 def run(e):
@@ -345,29 +314,11 @@ def run(e):
     e.compare()
     e.find_gaps()
     for process in [*e.all, e.memory]:
-        if status := process.end(signal.SIGTERM):
-            raise AssertionError(f"{process.name} ended with {status} at SIGTERM")
+        process.stop()
     e.judge_logs({"everyone": STOPPED})
-    if bad := e.bad + e.judge_repeats() + e.judge_compactions():
-        raise AssertionError("in the logs:\n" + "\n".join(bad))
+    bad = e.bad + e.judge_repeats() + e.judge_compactions()
+    assert not bad, "in the logs:\n" + "\n".join(bad)
 
 
-def main():
-    work, shm = tempfile.mkdtemp(), tempfile.mkdtemp(dir="/dev/shm")
-    e = Evening(sys.argv[1], sys.argv[2], work, shm)
-    failed = True
-    try:
-        run(e)
-        failed = False
-    except AssertionError as err:
-        sys.exit(f"FAILED: {err}\nThe logs and data are in {work}.")
-    finally:
-        for process in [*e.all, e.memory]:
-            if process.process and process.process.poll() is None:
-                process.process.kill()
-        shutil.rmtree(shm)
-        if not failed:
-            shutil.rmtree(work)
-
-
-main()
+with workplace() as place, tempfile.TemporaryDirectory(dir="/dev/shm") as memory_place:
+    run(Evening(sys.argv[1], sys.argv[2], place, memory_place))

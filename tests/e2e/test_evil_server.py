@@ -5,14 +5,14 @@ memory or crashes the command.
 python3 test_evil_server.py MAAS
 """
 
-import http.server
 import json
 import os
 import re
 import resource
 import subprocess
 import sys
-import threading
+
+from prometheis import Endpoint, Handler
 
 ID = "00000000-0000-8000-8741-8d35090dc78e"
 # An OSC 52 that sets the clipboard, a C1 control, a right-to-left override, DEL.
@@ -23,13 +23,8 @@ answers = {}
 errors = []
 
 
-class Evil(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *ignored):
-        pass
-
-    def answer(self):
+class Evil(Handler):
+    def say(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = self.path.split("?")[0]
         status, body, times, headers = answers.get(path, answers.get("*"))
@@ -44,17 +39,7 @@ class Evil(http.server.BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
 
-    do_GET = do_POST = do_PUT = do_DELETE = answer
-
-
-def serve():
-    class Server(http.server.ThreadingHTTPServer):
-        def handle_error(self, *ignored):  # the command hangs up on it
-            pass
-
-    server = Server(("127.0.0.1", 0), Evil)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return "http://127.0.0.1:%d" % server.server_port
+    do_GET = do_POST = do_PUT = do_DELETE = say
 
 
 def say(body, status=200, path="*", times=1, **headers):
@@ -118,12 +103,10 @@ def escapes(maas, url):
             EVIL: EVIL, "rdma": {"state": "active", "device": EVIL, "gid": EVIL, "keys": EVIL},
             "pool_stats": [{"slab_size": 1}]}
     say(page)
-    run(maas, url, "health")
-    run(maas, url, "doctor")
-    run(maas, url, "stats", status=(0,))
-    run(maas, url, "top", "--count", "1", status=(0,))
-    for command in (["health"], ["stats"]):
-        assert json.loads(run(maas, url, *command, "--json", status=(0,))[0]) == page
+    for command, status in ("health", 1), ("doctor", 1), ("stats", 0), ("top --count 1", 0):
+        run(maas, url, *command.split(), status=(status,))
+    for command in ("health", "stats"):
+        assert json.loads(run(maas, url, command, "--json", status=(0,))[0]) == page
     json.loads(run(maas, url, "doctor", "--json")[0])
     out, _ = run(maas, url, "top", "--count", "1", "--json", status=(0,))
     assert json.loads(out)["stats"] == page
@@ -143,8 +126,8 @@ def numbers(maas, url):
             run(maas, url, *command)
         say(("maas_allocations_total " + number).encode(), path="/metrics")
         say({"pool_stats": []}, path="/stats")
-        run(maas, url, "top", "--count", "2", "--interval", "0.1", status=(0,))
-        run(maas, url, "top", "--count", "2", "--interval", "0.1", "--json", status=(0,))
+        for form in ([], ["--json"]):
+            run(maas, url, "top", "--count", "2", "--interval", "0.1", *form, status=(0,))
         answers.clear()
 
 
@@ -174,7 +157,7 @@ def sizes(maas, url):
 
 def main():
     maas = sys.argv[1]
-    url = serve()
+    url = "http://" + Endpoint(Evil).address
     for part in (escapes, numbers, bombs, sizes):
         answers.clear()
         part(maas, url)

@@ -12,8 +12,8 @@ import sys
 import tempfile
 import time
 
-from openapi import JSON, NOBODY, Checker, Server, Spec, check, errors, frame
-from processes import bearer, write_principals
+from openapi import JSON, NOBODY, Checker, Server, Spec, check, errors, finish, frame
+from processes import bearer, eventually, write_principals
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 MAX_BODY = 131072
@@ -126,9 +126,8 @@ def check_data(c):
     c.call("writeMany", 413, "body_too_large", headers={}, body=struct.pack("<I", MAX_BODY + 1))
     for body in [b"", b"\1\0", frame(ranges, b"abc"), frame(ranges, b"abcde"), struct.pack("<I", 0)]:
         c.call("writeMany", 400, "bad_frame", headers={}, body=body)
-    c.call("writeMany", 400, "bad_json", headers={}, body=struct.pack("<I", 1) + b"{")
-    c.call("writeMany", 400, "bad_json", headers={}, body=struct.pack("<I", 2) + b"[]")
-    c.call("writeMany", 400, "missing_field", headers={}, body=struct.pack("<I", 2) + b"{}")
+    for text, code in [(b"{", "bad_json"), (b"[]", "bad_json"), (b"{}", "missing_field")]:
+        c.call("writeMany", 400, code, headers={}, body=struct.pack("<I", len(text)) + text)
 
 
 def check_sessions(c):
@@ -156,9 +155,8 @@ def check_sessions(c):
     c.call("openSession", 429, "too_many", body={})
     c.ok("endSession", path)
     c.call("describe", 404, "not_found", f"/allocate/{allocation}")
-    c.call("endSession", 404, "unknown_session", path)
-    c.call("renewSession", 404, "unknown_session", path + "/renew")
-    c.call("ticket", 404, "unknown_session", path + "/ticket")
+    for name, behind in [("endSession", ""), ("renewSession", "/renew"), ("ticket", "/ticket")]:
+        c.call(name, 404, "unknown_session", path + behind)
     grant = f"/allocate/{allocation}/grant"
     c.call("grant", 503, "rdma_off", grant, body={"session": NOBODY, "access": "rw"})
     c.call("endGrant", 503, "rdma_off", f"{grant}/{NOBODY}")
@@ -190,9 +188,9 @@ def check_keys(c):
     grant = f"/allocate/{one['id']}/grant"
     good = {"session": session["id"], "access": "rw"}
     check(c.ok("grant", grant, body=good) == one["rdma"], "a key again is another one")
-    c.call("grant", 409, "already_granted", grant, body=dict(good, access="r"))
-    c.call("grant", 404, "unknown_session", grant, body=dict(good, session=NOBODY))
-    c.call("grant", 400, "bad_field", grant, body=dict(good, access="none"))
+    for status, code, field in [(409, "already_granted", {"access": "r"}), (404, "unknown_session", {"session": NOBODY}),
+                                (400, "bad_field", {"access": "none"})]:
+        c.call("grant", status, code, grant, body=good | field)
     c.call("grant", 404, "not_found", f"/allocate/{NOBODY}/grant", body=good)
     c.call("endGrant", 404, "not_found", f"/allocate/{NOBODY}/grant/{session['id']}")
     for number, status, code in [(errno.EDQUOT, 507, "grants_exhausted"),
@@ -251,9 +249,8 @@ def check_fields(c):
         route = c.spec.operations[name][0]
         path = route.replace("{id}", session if route.startswith("/sessions") else allocation)
         body = good[name]
-        c.call(name, 415, "not_json", path, {"Content-Type": "text/plain"}, json.dumps(body).encode())
-        c.call(name, 415, "not_json", path, {}, json.dumps(body).encode())
-        c.call(name, 415, "not_json", path, {"Content-Type": "application/jsonl"}, json.dumps(body).encode())
+        for kind in [{}, {"Content-Type": "text/plain"}, {"Content-Type": "application/jsonl"}]:
+            c.call(name, 415, "not_json", path, kind, json.dumps(body).encode())
         c.call(name, 413, "body_too_large", path, JSON, b" " * (MAX_BODY + 1))
         c.call(name, 400, "bad_json", path, JSON, b"nonsense")
         c.call(name, 400, "unknown_field", path, body=dict(body, colour="red"))
@@ -333,10 +330,7 @@ def check_principals(c, maasd, directory):
 
 def check_drain(c):
     c.server.process.terminate()
-    for _ in range(100):
-        if c.server.send("GET", "/ready")[0] == 503:
-            break
-        time.sleep(0.05)
+    eventually(5, "the server to drain", lambda: c.server.send("GET", "/ready")[0] == 503)
     c.call("ready", 503, "draining")
     c.ok("health")
     c.ok("allocate", body={"size_bytes": 1})
@@ -367,10 +361,7 @@ def main():
     with Server([keyed_server]) as checker.server:
         check_keys(checker)
     check_all_met(checker)
-    for text in errors:
-        print(f"FAILED: {text}")
-    print(f"{len(checker.met)} answers of {len(spec.operations)} calls met, {len(errors)} errors")
-    sys.exit(1 if errors else 0)
+    finish(f"{len(checker.met)} answers of {len(spec.operations)} calls met, {len(errors)} errors")
 
 
 main()

@@ -7,7 +7,6 @@ With MAAS_PICTURES=DIRECTORY it leaves pictures of the page there.
 
 import contextlib
 import http.client
-import http.server
 import json
 import os
 import re
@@ -20,6 +19,7 @@ import time
 
 from certificates import Certificates
 from openapi import JSON, Server
+from prometheis import Endpoint, Handler
 from processes import bearer, token_of, write_principals
 
 try:
@@ -42,6 +42,17 @@ def maasd(program, *options, port=0):
         yield server
 
 
+@contextlib.contextmanager
+def page(browser, program, *options):
+    """The page of a server that has lent seven allocations, of which nothing may complain until the end."""
+    with maasd(program, *options) as server:
+        lend_some(server)
+        browser.open(server.url)
+        browser.allocations(7)
+        yield server
+        equal("the console", [], browser.complaints())
+
+
 def equal(what, wanted, got):
     assert wanted == got, f"{what}: wanted {wanted}, got {got}"
 
@@ -50,6 +61,11 @@ def get(server, path, headers=None):
     status, _, data = server.send("GET", path, headers)
     equal(f"GET {path}", 200, status)
     return json.loads(data)
+
+
+def says(browser, node, pattern):
+    text = browser.text(node)
+    assert re.search(pattern, text), f"{node}: {text}"
 
 
 def only_network(browser):
@@ -106,16 +122,13 @@ def load(server, end):
 
 
 def test_figures(browser, program, _axe):
-    with maasd(program) as server:
-        lend_some(server)
-        browser.open(server.url)
+    with page(browser, program) as server:
         shown = browser.allocations(7)
         check_shown(shown)
         stats = get(server, "/stats")
         equal("classes, with no load", classes_of(stats), shown["rows"])
         equal("pool, with no load", pool_of(stats), shown["pool"])
         equal("state", "Healthy. 4.5 MiB of 64 MiB lent to 3 owners. RDMA: off.", shown["headline"])
-        equal("the console", [], browser.complaints())
 
         end = threading.Event()
         worker = threading.Thread(target=load, args=(server, end))
@@ -132,9 +145,8 @@ def test_figures(browser, program, _axe):
         finally:
             end.set()
             worker.join()
-        assert re.search(r"Per second: [1-9]", browser.text("rate-text")), browser.text("rate-text")
-        assert "POST /allocate" in browser.text("requests"), browser.text("requests")
-        equal("the console", [], browser.complaints())
+        says(browser, "rate-text", r"Per second: [1-9]")
+        says(browser, "requests", "POST /allocate")
 
 
 def test_any_number(browser, program, _axe):
@@ -154,19 +166,15 @@ def test_any_number(browser, program, _axe):
 
 def test_names(browser, program, _axe):
     """Names are text, whatever is in them."""
-    with maasd(program) as server:
+    with page(browser, program) as server:
         status, _, data = server.send("POST", "/allocate", JSON, json.dumps({"size_bytes": 1, "owner": HOSTILE}).encode())
         equal(f"POST /allocate: {data}", 400, status)
-        lend_some(server)
-        browser.open(server.url)
-        browser.allocations(7)
         browser.run("const [name] = arguments; window.change = (text) => text.replaceAll('\"prom-a\"', name)",
                     json.dumps(HOSTILE))
         wanted = '<img src=x onerror="document.title=1">\\u{202e}gnp.exe'
         for part in ["owners-rows", "sessions-rows"]:
             browser.until(f"the name is in {part}", lambda _, part=part: wanted in browser.text(part))
         equal("pictures on the page", 0, browser.run("return document.images.length"))
-        equal("the console", [], browser.complaints())
 
 
 # ---- who can use it
@@ -190,28 +198,21 @@ def check_access(browser, what):
 
 
 def test_access(browser, program, axe):
-    with maasd(program) as server:
-        lend_some(server)
-        browser.open(server.url)
+    with page(browser, program) as server:
         browser.run(axe)
-        browser.allocations(7)
         check_access(browser, "healthy")
         status, _, _ = server.send("POST", "/allocate", JSON, json.dumps(
             {"size_bytes": 4 * MIB, "count": 100, "owner": "greedy"}).encode())
         equal("a request for more than the pool", 507, status)
         shown = browser.until("the refusal shows", lambda shown: shown["level"] == "bad")
         assert "no room in the pool" in shown["headline"] + shown["troubles"], shown
-        assert "no room in the pool (507" in browser.text("refusals-rows"), browser.text("refusals-rows")
-        browser.tab_to("token-open")
-        browser.press(Keys.ENTER)
+        says(browser, "refusals-rows", r"no room in the pool \(507")
+        browser.tab_to("token-open", Keys.ENTER)
         check_access(browser, "trouble")
         # The map by keys: what is picked is said in words.
-        browser.tab_to("map-at")
-        browser.press(Keys.HOME)
-        assert re.match(r"1 of \d+: ", browser.text("map-text")), browser.text("map-text")
-        browser.press(Keys.ARROW_RIGHT)
-        assert re.match(r"2 of \d+: ", browser.text("map-text")), browser.text("map-text")
-        equal("the console", [], browser.complaints())
+        for where, key in ("1", Keys.HOME), ("2", Keys.ARROW_RIGHT):
+            browser.tab_to("map-at", key)
+            says(browser, "map-text", rf"^{where} of \d+: ")
 
 
 def test_without_scripts(browser, program, _axe):
@@ -225,16 +226,10 @@ def test_without_scripts(browser, program, _axe):
             text = "\n".join(table.text for table in tables)
         finally:
             browser.scripts(True)
-        for words in ["prom-a", "batch/1"]:
-            assert words in text, f"{words} is not in the plain tables: {text}"
+        assert "prom-a" in text and "batch/1" in text, f"not in the plain tables: {text}"
 
 
 # ---- tokens
-
-def type_token(browser, token):
-    browser.tab_to("token-text")
-    browser.press(token, Keys.ENTER)
-
 
 def traces(browser, token):
     return browser.run("""return [localStorage.length, sessionStorage.length, document.cookie.length,
@@ -251,10 +246,10 @@ def test_tokens(browser, program, axe):
         browser.until("a token is asked for", lambda shown: "wants a token" in shown["headline"])
         check_access(browser, "token")
         equal("the figures, without a token", False, browser.visible("figures"))
-        type_token(browser, "mt_wrong")
+        browser.tab_to("token-text", "mt_wrong", Keys.ENTER)
         browser.until("the wrong token is refused", lambda _: "does not take this token" in browser.text("token-error"))
 
-        type_token(browser, token_of("team"))
+        browser.tab_to("token-text", token_of("team"), Keys.ENTER)
         shown = browser.until("the team's figures", lambda shown: shown["level"] == "ok")
         equal("owners", ["team\t1\t1 KiB\t"], shown["owners"])
         equal("the classes of all, for a team", False, browser.visible("classes"))
@@ -262,13 +257,11 @@ def test_tokens(browser, program, axe):
         equal("whose owners", "Of what you may see: 1 owner, by bytes of slabs.", browser.text("owners-note"))
         equal("traces of the token", [0, 0, 0, False, False, ""], traces(browser, token_of("team")))
 
-        browser.tab_to("token-open")
-        browser.press(Keys.ENTER)
-        browser.tab_to("token-forget")
-        browser.press(Keys.ENTER)
+        browser.tab_to("token-open", Keys.ENTER)
+        browser.tab_to("token-forget", Keys.ENTER)
         browser.until("the token is forgotten", lambda shown: "wants a token" in shown["headline"])
         equal("the figures, after all", False, browser.visible("figures"))
-        type_token(browser, token_of("ops"))
+        browser.tab_to("token-text", token_of("ops"), Keys.ENTER)
         shown = browser.until("the admin's figures", lambda shown: shown["level"] == "ok")
         equal("the classes of all, for an admin", True, browser.visible("classes"))
         check_shown(browser.next_poll())
@@ -285,9 +278,8 @@ def check_patience(browser, server, token):
     asked = browser.run("return performance.getEntriesByType('resource').length")
     time.sleep(3)
     equal("questions", asked, browser.run("return performance.getEntriesByType('resource').length"))
-    browser.tab_to("token-open")
-    browser.press(Keys.ENTER)
-    type_token(browser, token)
+    browser.tab_to("token-open", Keys.ENTER)
+    browser.tab_to("token-text", token, Keys.ENTER)
     browser.until("the token is taken", lambda shown: shown["level"] == "ok")
 
 
@@ -299,15 +291,11 @@ def wait_for(browser, words, details):
 
 
 def test_draining(browser, program, axe):
-    with maasd(program, "--drain-delay", "60") as server:
-        lend_some(server)
-        browser.open(server.url)
-        browser.allocations(7)
+    with page(browser, program, "--drain-delay", "60") as server:
         server.process.send_signal(signal.SIGTERM)
         wait_for(browser, "The server is about to end.", "It was told to stop")
         browser.run(axe)
         check_access(browser, "draining")
-        equal("the console", [], browser.complaints())
 
 
 def test_connections(browser, program, _axe):
@@ -338,10 +326,9 @@ def test_certificate(browser, program, _axe):
 
 # ---- behind a proxy
 
-@contextlib.contextmanager
 def proxy(server, prefix):
-    """Passes what is below the prefix on to the server, and has nothing else; gives its address."""
-    class Handler(http.server.BaseHTTPRequestHandler):
+    """Passes what is below the prefix on to the server, and has nothing else; returns its address."""
+    class Proxy(Handler):
         def do_GET(self):
             if not self.path.startswith(prefix):
                 self.send_error(404)
@@ -355,19 +342,12 @@ def proxy(server, prefix):
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *_arguments):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as front:
-        threading.Thread(target=front.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{front.server_port}{prefix}"
-        finally:
-            front.shutdown()
+    return f"http://{Endpoint(Proxy).address}{prefix}"
 
 
 def test_proxy(browser, program, _axe):
-    with maasd(program) as server, proxy(server, "/maas/") as url:
+    with maasd(program) as server:
+        url = proxy(server, "/maas/")
         lend_some(server)
         browser.open(url)
         check_shown(browser.allocations(7))
@@ -386,8 +366,8 @@ def test_restart(browser, program, _axe):
         lend_some(server)
         browser.open(server.url)
         browser.allocations(7)
-    shown = browser.until("the end of the server shows", lambda shown: "does not answer" in shown["headline"])
-    assert "The figures below are from " in shown["headline"], shown["headline"]
+    browser.until("the end of the server shows", lambda shown: re.search(
+        "(?s)does not answer.*The figures below are from ", shown["headline"]))
     with maasd(program, port=port) as server:
         shown = browser.until("the new server shows", lambda shown: "restarted" in shown["headline"], 60)
         assert "lent memory was lost" in shown["headline"], shown["headline"]

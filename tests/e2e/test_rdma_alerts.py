@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 
-from alerts import ON_A_DEVICE, Rules, Site, Trials, write
+from alerts import ON_A_DEVICE, Rules, Site, Trials
+from processes import write_private
 
 OTHER = {"device": "rxe1", "netdev": "other", "address": "10.79.0.1"}  # The device that is lost.
 TRIALS = Trials()
@@ -26,7 +27,7 @@ class Device(Site):
         options = ["--transport", "rdma", "--hold", "--threads", str(threads), "--time", "600", "--json"]
         if token:
             path = self.path("token")
-            write(path, token)
+            write_private(path, token)
             options += ["--token-file", path]
         with open(server.log + ".bench", "wb") as out:
             return subprocess.Popen([self.maas, "bench", "--url", server.url, *options], stdout=out, stderr=out)

@@ -20,7 +20,7 @@ import urllib.request
 
 import released
 from certificates import Certificates
-from openapi import Server, Spec, check, errors
+from openapi import Server, Spec, check, errors, finish
 from processes import Maasd, write_principals
 from released import pack, read_json, run, unpack, write_json
 
@@ -231,9 +231,7 @@ def check_all(maasd, maas, keyed_server, source):
 
 def main():
     {"write": write, "write-memory": write_memory, "check": check_all}[sys.argv[1]](*sys.argv[2:])
-    for text in errors:
-        print(f"FAILED: {text}")
-    sys.exit(1 if errors else 0)
+    finish(f"{len(errors)} errors")
 
 
 main()

@@ -11,15 +11,14 @@ import calendar
 import collections
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-from prometheis import Endpoint, Handler, Memory, Prometheus, eventually
+from prometheis import Endpoint, Handler, Memory, Prometheus
+from processes import eventually, workplace
 
 INTERVAL_S = 1  # Of scrapes, and of rules.
 LEASE_S = 10
@@ -91,7 +90,7 @@ class Node(Prometheus):
     def follow(self):
         """Starts it, if it has ended, and waits until it has caught up."""
         began = time.time()
-        if not self.process or self.process.poll() is not None:
+        if not self.runs():
             self.begin()
         eventually(60, f"{self.name} to follow", self.follows)
         return began
@@ -112,14 +111,8 @@ class Node(Prometheus):
 
     def said_at(self, words):
         """When its log had these words last."""
-        with open(self.log, encoding="utf-8", errors="replace") as log:
-            found = [line for line in log if words in line]
+        found = [line for line in self.text().splitlines() if words in line]
         return seconds(found[-1].removeprefix("time="))
-
-
-def check(condition, words):
-    if not condition:
-        raise AssertionError(words)
 
 
 class Pair:
@@ -153,7 +146,7 @@ class Pair:
         node, since = self.leader, time.time()
         eventually(60, f"{node.name} to scrape, and to send alerts", lambda: all(
             len(self.witness.times(what, node.name, since)) >= 3 for what in ["scrape", "alert"]))
-        check(node.metric("prometheus_rule_evaluations_total") > 0, f"{node.name} evaluates no rules")
+        assert node.metric("prometheus_rule_evaluations_total") > 0, f"{node.name} evaluates no rules"
 
     def standby_is_silent(self, since):
         """While the other one works."""
@@ -161,9 +154,9 @@ class Pair:
         node = self.standby
         for what in ["scrape", "alert"]:
             times = self.witness.times(what, node.name, since)
-            check(not times, f"{node.name} follows, and {len(times)} times: {what}")
-        check(node.metric("prometheus_rule_evaluations_total") == 0, f"{node.name} follows, and evaluates rules")
-        check(node.metric("prometheus_tsdb_maas_following") == 1, f"{node.name} does not say that it follows")
+            assert not times, f"{node.name} follows, and {len(times)} times: {what}"
+        assert node.metric("prometheus_rule_evaluations_total") == 0, f"{node.name} follows, and evaluates rules"
+        assert node.metric("prometheus_tsdb_maas_following") == 1, f"{node.name} does not say that it follows"
         eventually(60, f"{node.name} to say how far behind it is", node.follows)
 
     def settle(self):
@@ -189,7 +182,7 @@ class Pair:
     def keeps_samples(self, until):
         """All that was scraped before this time is there, and all since the standby leads."""
         numbers = self.leader.values("witness_scrapes")
-        check(len(set(numbers)) == len(numbers), f"some samples are there twice: {numbers}")
+        assert len(set(numbers)) == len(numbers), f"some samples are there twice: {numbers}"
         known = {*numbers, *self.gone}
         missing = {n: at for n, at in self.witness.scrapes() if n < max(numbers) and n not in known}
         first = min(self.witness.times("scrape", self.leader.name, until), default=until)
@@ -197,8 +190,7 @@ class Pair:
         print(f"  scraped, and not kept: {len(moment)} samples", flush=True)
         self.gone |= moment
         failed = self.leader.values("up").count(0)
-        check(len(missing) - len(moment) <= failed,
-              f"samples are missing: {missing}, {until}, {first}, {failed} failed")
+        assert len(missing) - len(moment) <= failed, f"missing: {missing}, {until}, {first}, {failed} failed"
 
 
 def is_ended(pair):
@@ -208,7 +200,7 @@ def is_ended(pair):
     told = time.time()
     old.process.send_signal(signal.SIGTERM)
     ready = pair.takes_over()
-    check(old.ends_by_itself(60) == 0, f"{old.name} ended with {old.process.returncode}")
+    assert old.ends_by_itself(60) == 0, f"{old.name} ended with {old.process.returncode}"
     begun, ended = old.said_at("MaaS: handing over"), old.said_at("MaaS: handed over")
     pair.within(1, begun, ended, "rules and scrapes stopped to end of the session")
     pair.within(1, ended, ready, "end of the session to ready")
@@ -248,29 +240,29 @@ def is_stopped(pair):
     old.process.send_signal(signal.SIGCONT)
     status = old.ends_by_itself(60)
     print(f"  SIGCONT to its end: {time.time() - woken:.2f} s", flush=True)
-    check(status == 1, f"{old.name} ended with {status}")
-    check(old.said("another Prometheus has taken over this owner's name"), f"{old.name} does not say why it ended")
+    assert status == 1, f"{old.name} ended with {status}"
+    assert old.said("another Prometheus has taken over this owner's name"), f"{old.name} does not say why it ended"
     pair.gone |= {n for n, at in pair.witness.seen["scrape", old.name] if at > stopped}
     alerts = pair.witness.times("alert", old.name, stopped)
-    check(not alerts, f"{old.name} sent {len(alerts)} alerts while {pair.leader.name} leads: "
-          f"{[f'{at - woken:.2f} s' for at in alerts]} after it went on")
+    assert not alerts, f"{old.name} sent alerts while {pair.leader.name} leads: " + \
+        f"{[f'{at - woken:.2f} s' for at in alerts]} after it went on"
     pair.works()
 
 
 def judge_metrics(node, promtool):
     """They are served meanwhile, and promtool likes them; so is /-/healthy."""
-    check(node.get("/-/healthy")[0] == 200, f"{node.name} is not healthy")
+    assert node.get("/-/healthy")[0] == 200, f"{node.name} is not healthy"
     ours = "".join(re.findall(r"^.*prometheus_tsdb_maas_.*\n", node.metrics(), re.M))
-    check("prometheus_tsdb_maas_behind_seconds" in ours, f"{node.name} serves no metrics of the standby")
+    assert "prometheus_tsdb_maas_behind_seconds" in ours, f"{node.name} serves no metrics of the standby"
     result = subprocess.run([promtool, "check", "metrics"], input=ours, text=True, capture_output=True, check=False)
-    check(result.returncode == 0, f"promtool: {result.stdout}{result.stderr}")
+    assert result.returncode == 0, f"promtool: {result.stdout}{result.stderr}"
 
 
 def judge_sessions(memory):
     """The server knows that one leads, and that one follows."""
     for name, exclusive in [("standby", True), ("standby@follow", False)]:
         sessions = memory.asked("GET", f"/sessions?name={name}")["sessions"]
-        check([session["exclusive"] for session in sessions] == [exclusive], f"sessions of {name}: {sessions}")
+        assert [session["exclusive"] for session in sessions] == [exclusive], f"sessions of {name}: {sessions}"
 
 
 def run(memory, pair, promtool):
@@ -283,27 +275,17 @@ def run(memory, pair, promtool):
         pair.tries(death)
     judge_sessions(memory)
     for node in [pair.standby, pair.leader]:
-        check(node.end(signal.SIGTERM) == 0, f"{node.name} ended with {node.process.returncode} at SIGTERM")
+        node.stop()
         errors = node.said("level=ERROR") - node.said("MaaS: Prometheus ends; its next start follows")
-        check(errors == 0, f"{node.name}: {errors} errors in its log")
+        assert errors == 0, f"{node.name}: {errors} errors in its log"
 
 
 def main():
-    work = tempfile.mkdtemp()
-    memory, witness = Memory(sys.argv[1], work), Witness()
-    pair = Pair(*(Node(name, sys.argv[2], work, memory, witness) for name in "ab"), witness)
-    failed = True
-    try:
-        run(memory, pair, sys.argv[3])
-        failed = False
-    except AssertionError as err:
-        sys.exit(f"FAILED: {err}\nThe logs and data are in {work}.")
-    finally:
-        for process in [pair.leader, pair.standby, memory]:
-            if process.process and process.process.poll() is None:
-                process.process.kill()
-        if not failed:
-            shutil.rmtree(work)
+    maasd, prometheus, promtool = sys.argv[1:]
+    with workplace() as work:
+        memory, witness = Memory(maasd, work), Witness()
+        run(memory, Pair(*(Node(name, prometheus, work, memory, witness) for name in "ab"), witness), promtool)
+        memory.stop()
 
 
 main()
