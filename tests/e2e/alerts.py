@@ -11,12 +11,11 @@ import signal
 import tempfile
 import threading
 import time
-import urllib.request
 
 import yaml
 
 from processes import eventually, free_port, token_of, workplace, write_principals
-from prometheis import Memory, Prometheus
+from prometheis import Memory, Prometheus, fetch
 
 FACTOR = 60
 SCRAPE_MS = 500  # Of 15 s, which ops/prometheus.yml has, 250 ms would be left: too few on a busy machine.
@@ -134,15 +133,9 @@ class Server(Memory):
     def is_ready(self):
         assert self.runs(), f"{self.name} ended with {self.process.returncode}"
         try:
-            with urllib.request.urlopen(f"http://{self.watched}/ready", timeout=5) as answer:
-                return answer.status == 200
+            return fetch(f"http://{self.watched}/ready", timeout_s=5)[0] == 200
         except OSError:
             return False
-
-    def metric(self, name):
-        """Of a metric without labels."""
-        with urllib.request.urlopen(f"http://{self.watched}/metrics", timeout=30) as answer:
-            return float(re.search(rf"^{name} (\S+)$", answer.read().decode(), re.M)[1])
 
     def again(self, *options):
         """Ends as by a crash and starts, with other options if there are some."""

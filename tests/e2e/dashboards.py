@@ -11,9 +11,8 @@ import math
 import re
 import sys
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
+
+from prometheis import Api
 
 WIDTH = 120
 SPAN_S, STEP_S, SCRAPE_S = 300, 5, 1  # What is asked for; how often the tests scrape.
@@ -114,26 +113,21 @@ def complaint(target, series):
     return f"no label {', '.join(missing)}" if missing else None
 
 
-class Source:
+class Source(Api):
     """A Prometheus, as Grafana asks it."""
 
     def __init__(self, url):
         self.url = url
 
-    def call(self, path, **arguments):
+    def of_span(self, path, **arguments):
         end = time.time()
-        data = urllib.parse.urlencode({"start": end - SPAN_S, "end": end, **arguments})
-        try:
-            with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{data}", timeout=60) as answer:
-                return json.load(answer)["data"]
-        except urllib.error.HTTPError as err:
-            raise SystemExit(f"{path} {arguments}: {err.read().decode()}") from err
+        return self.call(f"/api/v1/{path}", start=end - SPAN_S, end=end, **arguments)
 
     def label_values(self, metric, label):
-        return self.call(f"label/{label}/values", **{"match[]": metric})
+        return self.of_span(f"label/{label}/values", **{"match[]": metric})
 
     def series(self, expression):
-        return self.call("query_range", query=expression, step=STEP_S)["result"]
+        return self.of_span("query_range", query=expression, step=STEP_S)["result"]
 
 
 def ask(url, limit_s, paths):

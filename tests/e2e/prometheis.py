@@ -40,20 +40,40 @@ class Endpoint(http.server.ThreadingHTTPServer):
         pass  # The client may be killed meanwhile.
 
 
+def fetch(url, method="GET", headers=None, body=None, timeout_s=120):
+    """Status and body of an answer, whatever it is."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers or {}, method=method),
+                                    timeout=timeout_s) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as err:
+        with err:
+            return err.code, err.read()
+
+
+def fetched(url, *request):
+    """The body of an answer that has to be good."""
+    status, body = fetch(url, *request)
+    assert 200 <= status < 300, f"{url}: {status} {body[:2000]}"
+    return body
+
+
 class Asked:
     """A server at self.url, and what it answers."""
 
     def ask(self, method, path, value=None, token=None):
         """The status, and what the JSON of the answer says."""
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
-        body = None if value is None else json.dumps(value).encode()
-        request = urllib.request.Request(self.url + path, body, headers, method=method)
+        status, body = fetch(self.url + path, method, headers, None if value is None else json.dumps(value).encode())
+        return status, json.loads(body or "null")
+
+    def get(self, path):
+        """Status and text; the status 0 where nothing listens."""
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, json.loads(answer.read() or "null")
-        except urllib.error.HTTPError as err:
-            with err:
-                return err.code, json.load(err)
+            status, body = fetch(self.url + path, timeout_s=5)
+            return status, body.decode()
+        except OSError as err:
+            return 0, str(err)
 
     def asked(self, method, path, value=None, token=None):
         """What an answer says that has to be 200."""
@@ -83,10 +103,7 @@ class Memory(Asked, Process):
         eventually(30, "the memory server", self.is_ready)
 
     def is_ready(self):
-        try:
-            return urllib.request.urlopen(self.url + "/ready", timeout=5).status == 200
-        except OSError:
-            return False
+        return self.get("/ready")[0] == 200
 
     def forget(self):
         """What it lent is gone, as after a restart of its host."""
@@ -111,7 +128,24 @@ class Memory(Asked, Process):
         self.others = []
 
 
-class Prometheus(Process):
+class Api(Asked):
+    """That of a Prometheus."""
+
+    def call(self, path, method="GET", **arguments):
+        """What the API answers, without its frame."""
+        body = fetched(f"{self.url}{path}?{urllib.parse.urlencode(arguments, doseq=True)}", method)
+        return json.loads(body)["data"] if body else None
+
+    def metrics(self):
+        """Its own page, which no query stands between."""
+        return fetched(self.url + "/metrics").decode()
+
+    def metric(self, name, label=""):
+        """The sum of a metric's series."""
+        return sum(map(float, re.findall(rf"^{name}(?:{{.*{label}.*}})? (\S+)$", self.metrics(), re.M)))
+
+
+class Prometheus(Api, Process):
     """One, and what it answers."""
 
     def __init__(self, name, program, work, options):
@@ -142,40 +176,9 @@ class Prometheus(Process):
 
     def ready(self):
         """What /-/ready answers, of a process that lives."""
-        if self.process.poll() is not None:
-            raise AssertionError(f"{self.name} ended with {self.process.returncode}")
+        assert self.runs(), f"{self.name} ended with {self.process.returncode}"
         return self.get("/-/ready")
-
-    def get(self, path):
-        """Status and text; the status 0 where nothing listens."""
-        try:
-            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as err:
-            return err.code, err.read().decode()
-        except OSError as err:
-            return 0, str(err)
 
     def forget_data(self):
         """An empty disk, as that of another host."""
         shutil.rmtree(self.data)
-
-    def call(self, path, method="GET", **arguments):
-        """What the API answers, without its frame."""
-        data = urllib.parse.urlencode(arguments, doseq=True)
-        request = urllib.request.Request(f"{self.url}{path}?{data}", method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
-                body = answer.read()
-        except urllib.error.HTTPError as err:
-            raise AssertionError(f"{self.name}: {path} {arguments}: {err.read().decode()}") from err
-        return json.loads(body)["data"] if body else None
-
-    def metrics(self):
-        """Its own page, which no query stands between."""
-        with urllib.request.urlopen(self.url + "/metrics", timeout=30) as answer:
-            return answer.read().decode()
-
-    def metric(self, name, label=""):
-        """The sum of a metric's series."""
-        return sum(map(float, re.findall(rf"^{name}(?:{{.*{label}.*}})? (\S+)$", self.metrics(), re.M)))

@@ -5,21 +5,23 @@ standby, and silent before it and after it. Prints which fault fired which alert
 Usage: test_prometheus_alerts.py MAASD PROMETHEUS PROMTOOL SOURCE [ALERT...]
 """
 import os
+import pathlib
 import random
-import signal
 import subprocess
 import sys
 import time
-import urllib.request
 
 from alerts import Rules, Site, Trials, of_prometheus
-from prometheis import Prometheus, eventually
+from prometheis import Prometheus, fetched
+from processes import eventually
 
 HEADER = 128  # Of an extent in remote memory, as prometheus/remotefile/header.go writes it.
 KIND_OF_LOG = 2
 HOURS = 6  # Of history, in blocks of two hours.
 STEP_S = 10
 SERIES = 60
+WITHOUT_A_SERVER = ["PrometheusMaasDegraded", "PrometheusMaasFallback", "PrometheusMaasLogLag",
+                    "PrometheusMaasStandbyBehind"]
 TRIALS = Trials()
 
 
@@ -46,7 +48,7 @@ class Node(Prometheus):
 
     def again(self, last):
         """Ends, and starts with this in place of its last option."""
-        assert self.end(signal.SIGTERM) == 0, f"{self.name} ended with {self.process.returncode}"
+        self.stop()
         self.options[-1] = last
         self.start()
 
@@ -75,14 +77,12 @@ class Nodes(Site):
         return leader, standby
 
 
-@TRIALS.add(["PrometheusMaasDegraded", "PrometheusMaasFallback", "PrometheusMaasLogLag", "PrometheusMaasStandbyBehind"],
-            "kill -9 of maasd, and a query meanwhile")
+@TRIALS.add(WITHOUT_A_SERVER, "kill -9 of maasd, and a query meanwhile")
 def has_no_server(site):
     memory = site.memory()
     leader, standby = site.pair(memory, "cut-off", "--storage.tsdb.maas.cache-size=64KB")
     eventually(120, "chunks in remote memory", lambda: leader.has("stored_bytes", "chunks_head"))
-    yield {alert: (standby if "Standby" in alert else leader).address for alert in [
-        "PrometheusMaasDegraded", "PrometheusMaasFallback", "PrometheusMaasLogLag", "PrometheusMaasStandbyBehind"]}
+    yield {alert: (standby if "Standby" in alert else leader).address for alert in WITHOUT_A_SERVER}
     memory.kill()
     leader.call("/api/v1/query", query='last_over_time({job="itself"}[1h])')
     yield
@@ -102,29 +102,23 @@ def has_no_leader(site):
 def has_a_wrong_byte(site):
     memory = site.memory()
     _, standby = site.pair(memory, "misread")
-    path = "/allocate/" + first_of_log(memory, "misread") + "/data"
+    url = f"{memory.url}/allocate/{first_of_log(memory, 'misread')}/data"
     place = HEADER + 64
-    good = data(memory, "GET", path, {"Range": f"bytes={place}-{place}"})
+    good = fetched(url, "GET", {"Range": f"bytes={place}-{place}"})
     yield standby.address
-    data(memory, "PUT", path, {"Content-Range": f"bytes {place}-{place}/*"}, bytes([good[0] ^ 1]))
+    fetched(url, "PUT", {"Content-Range": f"bytes {place}-{place}/*"}, bytes([good[0] ^ 1]))
     standby.kill()
     standby.forget_data()
     standby.begin()
     yield
-    data(memory, "PUT", path, {"Content-Range": f"bytes {place}-{place}/*"}, good)
-
-
-def data(memory, method, path, headers, body=None):
-    request = urllib.request.Request(memory.url + path, body, headers, method=method)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return answer.read()
+    fetched(url, "PUT", {"Content-Range": f"bytes {place}-{place}/*"}, good)
 
 
 def first_of_log(memory, owner):
     """The id of the extent with the beginning of the log: by kind, the lowest number, and index 0."""
     found = []
     for allocation in memory.asked("GET", f"/allocations?owner={owner}")["allocations"]:
-        header = data(memory, "GET", f"/allocate/{allocation['id']}/data", {"Range": "bytes=0-63"})
+        header = fetched(f"{memory.url}/allocate/{allocation['id']}/data", "GET", {"Range": "bytes=0-63"})
         if header[5] == KIND_OF_LOG:
             found.append((header[8:12][::-1], header[16:20][::-1], allocation["id"]))
     return min(found)[2]
@@ -163,11 +157,8 @@ def make_blocks(promtool, node):
 
 
 def largest_block(node):
-    sizes = []
-    for name in os.listdir(node.data):
-        if os.path.exists(os.path.join(node.data, name, "meta.json")):
-            sizes.append(sum(os.path.getsize(os.path.join(folder, file))
-                             for folder, _, files in os.walk(os.path.join(node.data, name)) for file in files))
+    blocks = [path.parent for path in pathlib.Path(node.data).glob("*/meta.json")]
+    sizes = [sum(file.stat().st_size for file in block.rglob("*") if file.is_file()) for block in blocks]
     assert len(sizes) == HOURS // 2, f"{len(sizes)} blocks"
     return max(sizes)
 

@@ -16,11 +16,11 @@ import re
 import subprocess
 import sys
 import tempfile
-import urllib.request
 
 import released
 from certificates import Certificates
 from openapi import Server, Spec, check, errors, finish
+from prometheis import fetched
 from processes import Maasd, write_principals
 from released import pack, read_json, run, unpack, write_json
 
@@ -43,7 +43,7 @@ def page_beside_tls(maasd, directory, *options):
     server = Maasd(maasd, directory, "maasd", "--listen-metrics", "127.0.0.1:0", *options)
     try:
         url = re.search(r"^Serving metrics on (\S+)$", server.text(), re.M)[1]
-        return urllib.request.urlopen(url + "/metrics", timeout=30).read().decode()
+        return fetched(url + "/metrics").decode()
     finally:
         server.kill()
 

@@ -5,17 +5,17 @@ samples, checkpoint, blocks and the snapshot of its end, as they lie in tests/re
 Usage: test_released_prometheus.py check MAASD PROMETHEUS MAAS DIRECTORY   all versions below DIRECTORY
        test_released_prometheus.py write MAASD PROMETHEUS MAAS DIRECTORY   the files of this one
 """
+import glob
 import hashlib
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
-import urllib.request
 
 import released
-from prometheis import Memory, Prometheus, eventually
+from prometheis import Memory, Prometheus, fetched
+from processes import eventually, workplace
 
 OWNER = "released"
 POOL = "96MiB"
@@ -39,9 +39,8 @@ def samples(begin, first, last):
 
 
 def send(prometheus, begin, first, last):
-    urllib.request.urlopen(urllib.request.Request(
-        prometheus.url + "/api/v1/otlp/v1/metrics", samples(begin, first, last), {"Content-Type": "application/json"}),
-        timeout=60)
+    fetched(prometheus.url + "/api/v1/otlp/v1/metrics", "POST", {"Content-Type": "application/json"},
+            samples(begin, first, last))
 
 
 def start(program, work, url, name):
@@ -87,55 +86,37 @@ def write(maasd, program, maas, directory):
                        prometheus.metric("prometheus_tsdb_maas_blocks_pending_bytes") == 0)
             eventually(60, "the log", lambda: prometheus.metric("prometheus_tsdb_maas_wal_lag_seconds") < 1)
             want = answers(prometheus, begin, end)
-            prometheus.end(signal.SIGTERM)
+            prometheus.stop()
             status = kinds(maas, memory.url)
-            memory.end(signal.SIGTERM)
+            memory.stop()
         finally:
-            end_all(prometheus, memory)
+            prometheus.kill()
         missing = [kind for kind in KINDS if f'"{kind}' not in status]
-        if missing or len(want) != SERIES + 1:
-            raise AssertionError(f"nothing of {missing} is there, or of a series: {want} {status}")
+        assert not missing and len(want) == SERIES + 1, f"nothing of {missing}, or of a series: {want} {status}"
         released.pack(shm, os.path.join(directory, "prometheus.tar.xz"))
     released.write_json(os.path.join(directory, "takeover.json"), {
         "begin": begin, "end": end, "answers": want, "status": released.json_of({"prometheus status": status})})
 
 
-def end_all(*processes):
-    for process in processes:
-        if process and process.process.poll() is None:
-            process.kill()
-
-
 def check(maasd, program, maas, directory):
-    versions = sorted(name for name in os.listdir(directory)
-                      if os.path.exists(os.path.join(directory, name, "prometheus.tar.xz")))
-    if not versions:
-        raise AssertionError(f"nothing in {directory}")
-    for version in versions:
-        wanted = released.read_json(directory, version, "takeover.json")
-        with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory(dir="/dev/shm") as shm:
-            file = released.unpack(os.path.join(directory, version, "prometheus.tar.xz"), shm)
-            memory = Memory(maasd, work, file, POOL)
+    archives = sorted(glob.glob(os.path.join(directory, "*", "prometheus.tar.xz")))
+    assert archives, f"nothing in {directory}"
+    for archive in archives:
+        wanted = released.read_json(os.path.dirname(archive), "takeover.json")
+        with workplace() as work, tempfile.TemporaryDirectory(dir="/dev/shm") as shm:
+            memory = Memory(maasd, work, released.unpack(archive, shm), POOL)
             memory.start()
-            prometheus = None
-            try:
-                status = released.json_of({"prometheus status": kinds(maas, memory.url)})
-                breaches = released.json_breaches(wanted["status"], status)
-                if breaches:
-                    raise AssertionError("; ".join(breaches))
-                prometheus = start(program, work, memory.url, "successor")
-                eventually(60, "the blocks", lambda: prometheus.metric("prometheus_tsdb_maas_blocks_returning_bytes") == 0
-                           and answers(prometheus, wanted["begin"], wanted["end"]) == wanted["answers"])
-                if not prometheus.said("restored the head from remote memory"):
-                    raise AssertionError("nothing was restored")
-            except AssertionError as err:
-                said = ""
-                if prometheus:
-                    said = f"answers {answers(prometheus, wanted['begin'], wanted['end'])}\n" + "\n".join(prometheus.lines())
-                raise AssertionError(f"what {version} left: {err}; wanted {wanted['answers']} {said}") from err
-            finally:
-                end_all(prometheus, memory)
-        print(f"taken over from {version}: {len(wanted['answers'])} series")
+            status = released.json_of({"prometheus status": kinds(maas, memory.url)})
+            breaches = released.json_breaches(wanted["status"], status)
+            assert not breaches, "; ".join(breaches)
+            prometheus = start(program, work, memory.url, "successor")
+            eventually(60, f"the answers of {archive}",
+                       lambda: prometheus.metric("prometheus_tsdb_maas_blocks_returning_bytes") == 0 and
+                       answers(prometheus, wanted["begin"], wanted["end"]) == wanted["answers"])
+            assert prometheus.said("restored the head from remote memory"), "nothing was restored"
+            prometheus.stop()
+            memory.stop()
+        print(f"taken over: {archive}: {len(wanted['answers'])} series", flush=True)
 
 
 if __name__ == "__main__":
