@@ -13,8 +13,6 @@ import re
 import resource
 import socket
 import struct
-import sys
-import threading
 import time
 
 from openapi import frame
@@ -72,6 +70,15 @@ class Client:
         size = "" if length is None else f"Content-Length: {length}\r\n"
         return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{self.proof}{lines}{size}\r\n".encode()
 
+    def open(self, count, data, receive=None):
+        """So many connections, on each of which the data was sent; what they receive is kept small where it is said."""
+        connections = [self.connect() for _ in range(count)]
+        for connection in connections:
+            if receive:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+            connection.sendall(data)
+        return connections
+
     def request(self, method, path, value=None):
         """Its bytes; `value` is JSON, or bytes as they are."""
         if value is None:
@@ -122,8 +129,7 @@ def again_and_again(function):
         worker.start()
     for worker in workers:
         worker.join()
-        if worker.exitcode:
-            sys.exit(f"{function.__name__} failed")
+        assert not worker.exitcode, f"{function.__name__} failed"
     return []
 
 
@@ -135,10 +141,7 @@ def ranges(ids, count=10000):
 
 def announce(client):
     """Bodies that are announced and do not come."""
-    connections = [client.connect() for _ in range(200)]
-    for connection in connections:
-        connection.sendall(client.head("POST", "/free", 4 * MIB, JSON))
-    return connections
+    return client.open(200, client.head("POST", "/free", 4 * MIB, JSON))
 
 
 def shape(before, unit, after):
@@ -160,8 +163,7 @@ def shapes(client):
                  shape(b'{"ids":[{', b'"":0,', b"}]}"), shape(b'{"ids":[', b'"",', b"]}")]:
         at_once(send, [body] * 4)
     # A sanitizer keeps what was freed.
-    if not Server.is_sanitized() and Server.peak_mib() > 150:
-        sys.exit(f"16 bodies of 4 MiB cost {Server.peak_mib()} MiB")
+    assert Server.is_sanitized() or Server.peak_mib() <= 150, f"16 bodies of 4 MiB cost {Server.peak_mib()} MiB"
     return []
 
 
@@ -169,30 +171,21 @@ def stall(client):
     """Writes that stop behind their JSON, of ten thousand ranges each, all of one slab; it is freed."""
     ids = client.allocate(size_bytes=4 * MIB) + client.allocate(size_bytes=4 * MIB)
     start = frame(ranges(ids[:1]), b"")
-    connections = []
-    for _ in range(50):
-        connection = client.connect()
-        connection.sendall(client.head("POST", "/data/write", len(start) + 10000) + start)
-        connections.append(connection)
+    connections = client.open(50, client.head("POST", "/data/write", len(start) + 10000) + start)
     time.sleep(0.5)
     for name in ids:
         start_s = time.monotonic()
         status, _ = client.once("DELETE", "/allocate/" + name)
         took_s = time.monotonic() - start_s
         # A free gives readers and writers a second.
-        if status != 200 or took_s > 1 + Server.limit_s():
-            sys.exit(f"DELETE beside stalled writes: {status} after {took_s:.1f} s")
+        assert status == 200 and took_s <= 1 + Server.limit_s(), f"DELETE beside writes: {status}, {took_s:.1f} s"
     return connections
 
 
 def list_slowly(client):
     """Long answers that nobody takes."""
     client.allocate(size_bytes=64, count=10000)
-    connections = [client.connect() for _ in range(150)]
-    for connection in connections:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.sendall(client.head("GET", "/allocations?limit=10000"))
-    return connections
+    return client.open(150, client.head("GET", "/allocations?limit=10000"), receive=4096)
 
 
 def gigabytes(client):
@@ -238,16 +231,13 @@ def crowd(client):
               client.head("PUT", f"/allocate/{slab}/data", 4 * MIB),
               client.head("POST", "/data/write", 100000) + frame(ranges([slab], 100), b""),
               client.head("GET", f"/allocate/{slab}/data")]
-    connections = [client.connect() for _ in range(300)]
-    for i, connection in enumerate(connections):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.sendall(halves[i % len(halves)])
-
+    connections = [one for half in halves for one in client.open(60, half, receive=4096)]
+    readers = connections[-60:]
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
-        for i, connection in enumerate(connections):
+        for connection in connections:
             try:
-                if i % len(halves) == len(halves) - 1:
+                if connection in readers:
                     connection.recv(1, socket.MSG_DONTWAIT)
                 else:
                     connection.send(b"x", socket.MSG_DONTWAIT)

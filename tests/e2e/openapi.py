@@ -87,8 +87,7 @@ class Server:
     def json(self, method, path, value, headers=None):
         """What an answer says that has to be 200."""
         status, _, data = self.send(method, path, JSON | (headers or {}), json.dumps(value).encode())
-        if status != 200:
-            sys.exit(f"{method} {path} {value}: {status} {data}")
+        assert status == 200, f"{method} {path} {value}: {status} {data}"
         return json.loads(data) if data else None
 
 

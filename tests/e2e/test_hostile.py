@@ -82,14 +82,14 @@ class Hostile:
     def faults(self):
         for name, text, wanted in FAULTS:
             status = outcome(self.connect(text), name)[0]
-            if status != wanted % LAX and not (wanted >= LAX and (not status or 400 <= status != 500)):
-                sys.exit(f"{name}: wanted {wanted % LAX}, got {status}")
+            assert status == wanted % LAX or wanted >= LAX and (not status or 400 <= status != 500), \
+                f"{name}: wanted {wanted % LAX}, got {status}"
 
     def pipelined(self):
         many = ("GET /health" + TOP + "\r\n") * 100 + "GET /nowhere" + TOP + END
         text = outcome(self.connect(many), "pipelined requests")[1]
-        if text.count(b"HTTP/1.1 200 ") != 100 or text.count(b"HTTP/1.1 404 ") != 1:
-            sys.exit(f"pipelined requests: {text.count(b'HTTP/1.1 200 ')} of 100 answers")
+        counts = [text.count(b"HTTP/1.1 200 "), text.count(b"HTTP/1.1 404 ")]
+        assert counts == [100, 1], f"pipelined requests: {counts} answers of 100 and 1"
 
     def ends_early(self):
         """One side of a connection closed behind a part of a request; and both sides."""
@@ -98,8 +98,8 @@ class Hostile:
             half_close(connection)
         for text, connection in halves:
             status = outcome(connection, f"half closed after {text}")[0]
-            if status != 200 and (text.endswith(END) or status and status < 400 or status == 500):
-                sys.exit(f"half closed after {text}: {status}")
+            assert status == 200 or not text.endswith(END) and (not status or 400 <= status != 500), \
+                f"half closed after {text}: {status}"
         for text in BROKEN_OFF * 50:
             connection = self.connect(text)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -120,8 +120,7 @@ class Hostile:
 
         for _ in range(count // 250):
             for connection in [change(text) for text in CHANGED * 50]:
-                if outcome(connection, "changed at random")[0] == 500:
-                    sys.exit(f"seed {seed}: 500")
+                assert outcome(connection, "changed at random")[0] != 500, f"seed {seed}: 500"
 
 
 def half_close(connection):
@@ -143,25 +142,22 @@ def outcome(connection, name):
         pass  # reset
     connection.close()
     found = re.match(rb"HTTP/1\.\d (\d+)", text)
-    if text and not found:
-        sys.exit(f"{name}: this is no answer: {text[:100]}")
+    assert found or not text, f"{name}: this is no answer: {text[:100]}"
     return int(found[1]) if found else 0, text
 
 
 def figures(server):
     text = server.send("GET", "/metrics")[2].decode()
-    if re.search(r'^maas_http_requests_total\{.*code="500"\}', text, re.M):
-        sys.exit("an answer with 500")
+    assert not re.search(r'^maas_http_requests_total\{.*code="500"\}', text, re.M), "an answer with 500"
     return sorted(FIGURES.findall(text))
 
 
 def work_honestly(server):
     data = bytes(i * 7 % 256 for i in range(256)) * 400
     path = f"/allocate/{server.json('POST', '/allocate', {'size_bytes': len(data)})['id']}"
-    if server.send("PUT", path + "/data", {}, data)[0] != 200 or server.send("GET", path + "/data")[2] != data:
-        sys.exit("the honest client reads other bytes than it wrote")
-    if server.send("DELETE", path)[0] != 200:
-        sys.exit("the honest client cannot free")
+    assert server.send("PUT", path + "/data", {}, data)[0] == 200, "the honest client cannot write"
+    assert server.send("GET", path + "/data")[2] == data, "the honest client reads other bytes than it wrote"
+    assert server.send("DELETE", path)[0] == 200, "the honest client cannot free"
 
 
 def main():
@@ -171,8 +167,7 @@ def main():
         figures(server)  # the first answer opens what stays open
         time.sleep(0.5)  # until its connection has gone
         before = figures(server)
-        if len(before) != 7:
-            sys.exit(f"figures: {before}")
+        assert len(before) == 7, f"figures: {before}"
         hostile = Hostile(server)
         print(f"- seed {seed}", flush=True)
         hostile.faults()
@@ -184,8 +179,8 @@ def main():
         eventually(20, f"figures back at {before}", lambda: figures(server) == before)
         server.process.terminate()
         _, text = server.process.communicate(timeout=60)
-        if server.process.returncode or re.search("Sanitizer|runtime error", text):
-            sys.exit(f"maasd ended with {server.process.returncode}: {text}")
+        assert not server.process.returncode and not re.search("Sanitizer|runtime error", text), \
+            f"maasd ended with {server.process.returncode}: {text}"
 
 
 main()

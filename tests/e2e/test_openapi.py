@@ -188,8 +188,8 @@ def check_keys(c):
     grant = f"/allocate/{one['id']}/grant"
     good = {"session": session["id"], "access": "rw"}
     check(c.ok("grant", grant, body=good) == one["rdma"], "a key again is another one")
-    for status, code, field in [(409, "already_granted", {"access": "r"}), (404, "unknown_session", {"session": NOBODY}),
-                                (400, "bad_field", {"access": "none"})]:
+    for status, code, field in [(409, "already_granted", {"access": "r"}), (400, "bad_field", {"access": "none"}),
+                                (404, "unknown_session", {"session": NOBODY})]:
         c.call("grant", status, code, grant, body=good | field)
     c.call("grant", 404, "not_found", f"/allocate/{NOBODY}/grant", body=good)
     c.call("endGrant", 404, "not_found", f"/allocate/{NOBODY}/grant/{session['id']}")

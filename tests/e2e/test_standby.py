@@ -193,6 +193,18 @@ class Pair:
         assert len(missing) - len(moment) <= failed, f"missing: {missing}, {until}, {first}, {failed} failed"
 
 
+    def loses(self, words, limit_s, *faults):
+        """The leader, by these faults; returns when that was."""
+        print(words, flush=True)
+        logged = self.settle()
+        lost = time.time()
+        for fault in faults:
+            fault()
+        self.within(limit_s, lost, self.takes_over(), "loss to ready")
+        self.keeps_samples(logged)
+        return lost
+
+
 def is_ended(pair):
     print("SIGTERM", flush=True)
     old = pair.leader
@@ -209,33 +221,17 @@ def is_ended(pair):
 
 
 def is_killed(pair):
-    print("kill -9", flush=True)
-    logged = pair.settle()
-    killed = time.time()
-    pair.leader.kill()
-    pair.within(LEASE_S + 1, killed, pair.takes_over(), "death to ready")
-    pair.keeps_samples(logged)
+    pair.loses("kill -9", LEASE_S + 1, pair.leader.kill)
 
 
 def is_started_again(pair):
     """At once, as by systemd: it has a log to replay, so the lead is for who has done so."""
-    print("kill -9, and a start", flush=True)
-    logged = pair.settle()
-    killed = time.time()
-    pair.leader.kill()
-    pair.leader.begin()
-    pair.within(LEASE_S, killed, pair.takes_over(), "death to ready")
-    pair.keeps_samples(logged)
+    pair.loses("kill -9, and a start", LEASE_S, pair.leader.kill, pair.leader.begin)
 
 
 def is_stopped(pair):
-    print("SIGSTOP, SIGCONT", flush=True)
     old = pair.leader
-    logged = pair.settle()
-    stopped = time.time()
-    old.process.send_signal(signal.SIGSTOP)
-    pair.within(LEASE_S + 1, stopped, pair.takes_over(), "stop to ready")
-    pair.keeps_samples(logged)
+    stopped = pair.loses("SIGSTOP, SIGCONT", LEASE_S + 1, lambda: old.process.send_signal(signal.SIGSTOP))
     woken = time.time()
     old.process.send_signal(signal.SIGCONT)
     status = old.ends_by_itself(60)

@@ -21,6 +21,7 @@ from certificates import Certificates
 from processes import Maasd, eventually, write_private
 from tls_front import TlsFront
 
+CA = ["--ca-file", "ca.pem"]
 TLS_1_2 = ssl.TLSVersion.TLSv1_2
 TLS_1_1 = ssl.TLSVersion.TLSv1_1
 
@@ -39,25 +40,32 @@ def run(maas, *arguments, data=None, **variables):
     return done.returncode, done.stdout, done.stderr.decode()
 
 
-def refused(maas, words, url, *arguments, status=1):
-    """maas ends with the status and a sentence that has all the words."""
-    code, _, said = run(maas, "health", "--url", url, *arguments)
+def fails(maas, words, *arguments, status=(1,), **other):
+    """maas ends with one of these statuses, and says all the words. Returns what it says."""
+    code, _, said = run(maas, *arguments, **other)
     missing = [word for word in words if word not in said]
-    if code != status or missing:
-        raise SystemExit(f"{maas} health --url {url} {' '.join(arguments)}: {code}, {said}: wanted {status}, {missing}")
-    if "\n" in said.strip() and "start a server" not in said:
-        raise SystemExit(f"more than a sentence: {said}")
+    assert code in status and not missing, f"{maas} {' '.join(arguments)}: {code}, {said}: wanted {status}, {missing}"
+    return said
+
+
+def refused(maas, words, url, *arguments, status=1):
+    """maas health does, in a sentence."""
+    said = fails(maas, words, "health", "--url", url, *arguments, status=(status,))
+    assert "\n" not in said.strip() or "start a server" in said, f"more than a sentence: {said}"
 
 
 def done(maas, *arguments, data=None, **variables):
     code, output, said = run(maas, *arguments, data=data, **variables)
-    if code:
-        raise SystemExit(f"{maas} {' '.join(arguments)}: {code}, {said}")
+    assert not code, f"{maas} {' '.join(arguments)}: {code}, {said}"
     return output
 
 
 def front(name, **options):
     return TlsFront(certs.path(name), options.pop("upstream", server.port), **options)
+
+
+def proof(name):
+    return ["--cert-file", name + ".pem", "--key-file", name + ".key"]
 
 
 # ---- what goes through
@@ -69,22 +77,19 @@ def check_bytes(maas, *arguments):
         data = os.urandom(size)
         memory = done(maas, "alloc", str(size), *arguments).decode().strip()
         done(maas, "put", memory, *arguments, data=data)
-        if done(maas, "get", memory, *arguments) != data:
-            raise SystemExit(f"{maas}: other bytes of {size}")
+        assert done(maas, "get", memory, *arguments) == data, f"{maas}: other bytes of {size}"
         done(maas, "free", memory, *arguments)
 
 
 def through(maas):
-    plain = front("server")
-    check_bytes(maas, "--url", plain.url(), "--ca-file", "ca.pem")
+    check_bytes(maas, "--url", front("server").url(), *CA)
     asking = front("server", ca=certs.path("ca.pem"))
     done(maas, "stats", MAAS_URL=asking.url(), MAAS_CA_FILE="ca.pem", MAAS_CERT_FILE="team.pem", MAAS_KEY_FILE="team.key")
-    if asking.clients != ["team"]:
-        raise SystemExit(f"{maas}: the certificates were {asking.clients}")
-    check_bytes(maas, "--url", asking.url(host="127.0.0.1"), "--ca-file", "ca.pem", "--cert-file", "team.both")
+    assert asking.clients == ["team"], f"{maas}: the certificates were {asking.clients}"
+    check_bytes(maas, "--url", asking.url(host="127.0.0.1"), *CA, "--cert-file", "team.both")
     for newest in (None, TLS_1_2):
         named = front("elsewhere", newest=newest)
-        done(maas, "health", "--url", named.url(), "--ca-file", "ca.pem", "--server-name", "memory.example")
+        done(maas, "health", "--url", named.url(), *CA, "--server-name", "memory.example")
         done(maas, "health", MAAS_URL=named.url(), MAAS_CA_FILE="ca.pem", MAAS_SERVER_NAME="memory.example")
 
 
@@ -96,13 +101,12 @@ def refused_servers(maas):
     refused(maas, ["is from a CA that this machine does not know", "--ca-file"], url)
     refused(maas, ["is not from a CA in other-ca.pem"], url, "--ca-file", "other-ca.pem")
     refused(maas, ["http://localhost", "speaks TLS: use https://localhost"], front("server").url("http"))
-    refused(maas, ["has expired", "clock"], front("expired").url(), "--ca-file", "ca.pem")
-    refused(maas, ["is not for localhost", "--server-name"], front("elsewhere").url(), "--ca-file", "ca.pem")
-    refused(maas, ["is not for 127.0.0.1", "--server-name"], front("named").url(host="127.0.0.1"), "--ca-file", "ca.pem")
-    refused(maas, ["is not for other.example"], url, "--ca-file", "ca.pem", "--server-name", "other.example")
-    refused(maas, ["does not speak TLS", "--tls-cert", "use http://localhost"], f"https://localhost:{server.port}",
-            "--ca-file", "ca.pem")
-    refused(maas, ["TLS handshake", "TLS 1.2 or 1.3"], front("server", newest=TLS_1_1).url(), "--ca-file", "ca.pem")
+    refused(maas, ["has expired", "clock"], front("expired").url(), *CA)
+    refused(maas, ["is not for localhost", "--server-name"], front("elsewhere").url(), *CA)
+    refused(maas, ["is not for 127.0.0.1", "--server-name"], front("named").url(host="127.0.0.1"), *CA)
+    refused(maas, ["is not for other.example"], url, *CA, "--server-name", "other.example")
+    refused(maas, ["does not speak TLS", "--tls-cert", "use http://localhost"], f"https://localhost:{server.port}", *CA)
+    refused(maas, ["TLS handshake", "TLS 1.2 or 1.3"], front("server", newest=TLS_1_1).url(), *CA)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         refused(maas, ["TLS handshake", "did not end in time"], f"https://localhost:{silent.getsockname()[1]}",
                 "--timeout", "1", status=3)
@@ -111,11 +115,10 @@ def refused_servers(maas):
 def refused_clients(maas):
     for newest, status, words in (None, 3, "ended the connection before it answered"), (TLS_1_2, 1, "TLS handshake"):
         url = front("server", ca=certs.path("ca.pem"), newest=newest).url()
-        refused(maas, [words, "certificate"], url, "--ca-file", "ca.pem", status=status)
-        code, _, said = run(maas, "health", "--url", url, "--ca-file", "ca.pem", "--cert-file", "stranger.pem",
-                            "--key-file", "stranger.key")
-        if code not in (1, 3) or "the certificate in stranger.pem" not in said or "start a server" in said:
-            raise SystemExit(f"{maas}: {code}, {said}")
+        refused(maas, [words, "certificate"], url, *CA, status=status)
+        said = fails(maas, ["the certificate in stranger.pem"], "health", "--url", url, *CA, *proof("stranger"),
+                     status=(1, 3))
+        assert "start a server" not in said, f"{maas}: {said}"
 
 
 def refused_files(maas):
@@ -127,97 +130,91 @@ def refused_files(maas):
     refused(maas, ["locked.key", "passphrase"], url, "--cert-file", "team.pem", "--key-file", "locked.key", status=2)
     refused(maas, ["CA file garbage.pem"], url, "--ca-file", "garbage.pem", status=2)
     refused(maas, ["CA file none.pem", "No such file"], url, "--ca-file", "none.pem")
-    refused(maas, ["ca_file is for https://"], front("server").url("http"), "--ca-file", "ca.pem", status=2)
+    refused(maas, ["ca_file is for https://"], front("server").url("http"), *CA, status=2)
 
 
 def broken_off(maas):
     """The end of a connection in the middle of a body is an error, and no signal."""
-    ending = front("server", upstream=None)
-    memory = "00000000-0000-8000-8741-8d35090dc78e"
-    code, _, said = run(maas, "put", memory, "--url", ending.url(), "--ca-file", "ca.pem", data=os.urandom(4 << 20))
-    if code != 3 or "ended the connection" not in said and "broke" not in said:
-        raise SystemExit(f"{maas}: {code}, {said}")
+    url = front("server", upstream=None).url()
+    said = fails(maas, [], "put", "00000000-0000-8000-8741-8d35090dc78e", "--url", url, *CA, status=(3,),
+                 data=os.urandom(4 << 20))
+    assert "ended the connection" in said or "broke" in said, f"{maas}: {said}"
 
 
 # ---- maasd itself
 
 
-def principals(line):
-    write_private(certs.path("principals"), line + "\n* - health\n")
+def principals(*proofs):
+    """Who is the team from now on."""
+    write_private(certs.path("principals"), f"team {' '.join(proofs)} owner=team\n* - health\n")
+    if secure:
+        secure.process.send_signal(signal.SIGHUP)
 
 
 def maasd_itself(maas):
-    url = ["--url", secure.url, "--ca-file", "ca.pem"]
-    team = [*url, "--cert-file", "team.pem", "--key-file", "team.key"]
-    if json.loads(done(maas, "whoami", "--json", *team))["name"] != "team":
-        raise SystemExit(f"{maas}: another name")
+    url = ["--url", secure.url, *CA]
+    team = [*url, *proof("team")]
+    assert json.loads(done(maas, "whoami", "--json", *team))["name"] == "team", f"{maas}: another name"
     check_bytes(maas, *team)
-    for proof, word in (["--cert-file", "next.pem", "--key-file", "next.key"], "has cert="), ([], "--token-file"):
-        code, _, said = run(maas, "whoami", *url, *proof)
-        if code != 1 or "this proves nothing" not in said or word not in said:
-            raise SystemExit(f"{maas} whoami {proof}: {code}, {said}")
+    fails(maas, ["this proves nothing", "has cert="], "whoami", *url, *proof("next"))
+    fails(maas, ["this proves nothing", "--token-file"], "whoami", *url)
     refused(maas, ["speaks TLS: use https://"], secure.url.replace("https", "http"))
     refused(maas, ["is not from a CA in other-ca.pem"], secure.url, "--ca-file", "other-ca.pem")
-    refused(maas, ["is not for memory.example"], secure.url, "--ca-file", "ca.pem", "--server-name", "memory.example")
+    refused(maas, ["is not for memory.example"], secure.url, *CA, "--server-name", "memory.example")
     for name, word in ("stranger", "no CA"), ("late", "expired"), ("server", "certificate"), (None, "who you are"):
-        proof = ["--cert-file", name + ".pem", "--key-file", name + ".key"] if name else []
-        code, _, said = run(maas, "ls", *url, *proof)
-        if code != 1 or word not in said:
-            raise SystemExit(f"{maas} with {name}: {code}, {said}")
+        fails(maas, [word], "ls", *url, *(proof(name) if name else []))
 
 
 def doctor(maas):
     """Whatever is wrong is found, and not only what is found first."""
     ill = front("elsewhere-late")
     for arguments, grades in (
-            (["--url", secure.url, "--cert-file", "team.pem", "--key-file", "team.key"],
+            (["--url", secure.url, *proof("team")],
              {"key": "ok", "tls": "ok", "certificate": "ok", "CA": "ok", "clock": "ok"}),
-            (["--url", secure.url, "--cert-file", "late.pem", "--key-file", "late.key"], {"certificate": "problem"}),
-            (["--url", secure.url, "--cert-file", "server.pem", "--key-file", "server.key"], {"certificate": "problem"}),
+            (["--url", secure.url, *proof("late")], {"certificate": "problem"}),
+            (["--url", secure.url, *proof("server")], {"certificate": "problem"}),
             (["--url", ill.url(), "--ca-file", "other-ca.pem"],
              {"tls": "ok", "certificate": "problem", "name": "problem", "CA": "problem"}),
             (["--url", f"https://localhost:{server.port}"], {"tls": "problem"})):
-        _, output, _ = run(maas, "doctor", "--json", "--ca-file", "ca.pem", *arguments)
+        _, output, _ = run(maas, "doctor", "--json", *CA, *arguments)
         worst = {}
         for finding in json.loads(output):
             order = ["ok", "note", "warning", "problem"]
             worst[finding["check"]] = max(worst.get(finding["check"], "ok"), finding["grade"], key=order.index)
-        if {check: worst.get(check) for check in grades} != grades:
-            raise SystemExit(f"{maas} doctor {arguments}: {output.decode()}")
+        assert worst.items() >= grades.items(), f"{maas} doctor {arguments}: {output.decode()}"
 
 
 def ask_as_team(maas):
-    return run(maas, "ls", "--url", secure.url, "--ca-file", "ca.pem", "--cert-file", "team.pem",
-               "--key-file", "team.key")[0]
+    return run(maas, "ls", "--url", secure.url, *CA, *proof("team"))[0]
 
 
 def renewed(maas):
     """The server drops a certificate whose successor is there: the client looks at once, and nothing fails."""
-    for part in ("pem", "key"):
-        replace("live." + part, "team." + part)
+    replace_pair("live", "team")
     bench = start_bench(maas, secure.url, "ca.pem", "--time", "4")
     time.sleep(1)
-    principals("team cert=team.example cert=next.example owner=team")
-    secure.process.send_signal(signal.SIGHUP)
+    principals("cert=team.example", "cert=next.example")
     time.sleep(0.5)
-    replace("live.key", "next.key")
-    replace("live.pem", "next.pem")
-    principals("team cert=next.example owner=team")
-    secure.process.send_signal(signal.SIGHUP)
+    replace_pair("live", "next")
+    principals("cert=next.example")
     eventually(20, "the old certificate to be refused", lambda: ask_as_team(maas) == 1)
     end_bench(maas, bench, "")
-    principals("team cert=team.example owner=team")
-    secure.process.send_signal(signal.SIGHUP)
+    principals("cert=team.example")
     eventually(20, "the old certificate to be known again", lambda: ask_as_team(maas) == 0)
 
 
 # ---- files that change
 
 
-def replace(name, by):
+def replace(name, *by):
     """In one step, as certificates are renewed."""
-    write_private(certs.path(name + ".new"), open(certs.path(by), encoding="ascii").read())
+    write_private(certs.path(name + ".new"), "".join(open(certs.path(part), encoding="ascii").read() for part in by))
     os.rename(certs.path(name + ".new"), certs.path(name))
+
+
+def replace_pair(name, by):
+    for part in (".key", ".pem"):
+        replace(name + part, by + part)
 
 
 def wait_for_client(asking, name, since):
@@ -226,21 +223,19 @@ def wait_for_client(asking, name, since):
 
 def start_bench(maas, url, ca_file, *options):
     return subprocess.Popen(
-        [maas, "bench", "--transport", "http", "--url", url, "--ca-file", ca_file, "--cert-file", "live.pem",
-         "--key-file", "live.key", "--size", "4KiB", "--threads", "4", *options], cwd=certs.directory,
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        [maas, "bench", "--transport", "http", "--url", url, "--ca-file", ca_file, *proof("live"), "--size", "4KiB",
+         "--threads", "4", *options], cwd=certs.directory, env=environment(), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True)
 
 
 def end_bench(maas, bench, words):
     _, said = bench.communicate(timeout=60)
-    if bench.returncode or words not in said:
-        raise SystemExit(f"{maas} bench: {bench.returncode}, {said}")
+    assert not bench.returncode and words in said, f"{maas} bench: {bench.returncode}, {said}"
 
 
 def changes(maas):
     """A client that goes on takes each new pair and CA; no request fails."""
-    for part in ("pem", "key"):
-        replace("live." + part, "team." + part)
+    replace_pair("live", "team")
     replace("live-ca.pem", "ca.pem")
     asking = front("server", ca=certs.path("both-ca.pem"))
     bench = start_bench(maas, asking.url(), "live-ca.pem", "--time", "8")
@@ -274,14 +269,11 @@ def prepare():
     certs.make("stranger", "DNS:team.example", "clientAuth", "other-ca")
     certs.openssl("pkcs8", "-topk8", "-in", "team.key", "-passout", "pass:secret", "-out", "locked.key")
     os.chmod(certs.path("locked.key"), 0o600)
-    for name, parts in (("both-ca.pem", ["ca.pem", "other-ca.pem"]), ("team.both", ["team.pem", "team.key"])):
-        with open(certs.path(name), "w", encoding="ascii") as file:
-            file.writelines(open(certs.path(part), encoding="ascii").read() for part in parts)
-        os.chmod(certs.path(name), 0o600)
+    replace("both-ca.pem", "ca.pem", "other-ca.pem")
+    replace("team.both", "team.pem", "team.key")
     replace("open.key", "team.key")
     os.chmod(certs.path("open.key"), 0o644)
-    with open(certs.path("garbage.pem"), "w", encoding="ascii") as file:
-        file.write("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    write_private(certs.path("garbage.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
 
 
 def main():
@@ -291,7 +283,7 @@ def main():
         certs = Certificates(directory)
         prepare()
         server = Maasd(maasd, directory, "plain", "--max-pool-size", "64MiB")
-        principals("team cert=team.example owner=team")
+        principals("cert=team.example")
         secure = Maasd(maasd, directory, "secure", "--max-pool-size", "64MiB", "--tls-cert", certs.path("server.pem"),
                        "--tls-key", certs.path("server.key"), "--tls-client-ca", certs.path("ca.pem"),
                        "--auth-file", certs.path("principals"))
