@@ -13,11 +13,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import ssl
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -25,7 +23,7 @@ import urllib.request
 import yaml
 from certificates import Certificates
 from dashboards import MAY_BE_ZERO, SCRAPE_S, Dashboard, Source, form
-from processes import Maasd, bearer, token_of, write_principals
+from processes import Maasd, bearer, token_of, workplace, write_principals
 from prometheis import Prometheus
 
 NAMES = ["access", "http", "pool", "prometheus", "rdma"]
@@ -292,10 +290,9 @@ def run(maasd, source, work):
     server = start_server(maasd, work)
     client = Client(server.port, os.path.join(work, "ca.pem"))
     worker = threading.Thread(target=client.work)
-    prometheus = None
+    prometheus = start_prometheus(source, work, server.port)
+    worker.start()
     try:
-        prometheus = start_prometheus(source, work, server.port)
-        worker.start()
         asked, api = [boards[name] for name in ASKED], Source(prometheus.url)
         request = urllib.request.Request(f"https://localhost:{server.port}/metrics", headers=bearer("scraper"))
         with urllib.request.urlopen(request, context=client.tls, timeout=30) as answer:
@@ -311,26 +308,18 @@ def run(maasd, source, work):
         found += judge_checks(boards["pool"], api)
     finally:
         client.stop.set()
-        if worker.is_alive():
-            worker.join(60)
-        for process in [prometheus, server]:
-            if process and process.process.poll() is None:
-                process.end(signal.SIGTERM)
+    worker.join(60)
+    prometheus.stop()
+    server.stop()
     if not client.turns:
         found.append("the client did not come to the end of a turn")
     return found + client.wrong[:10]
 
 
 def main():
-    with tempfile.TemporaryDirectory() as work:
+    with workplace() as work:
         found = run(sys.argv[1], os.path.abspath(sys.argv[2]), work)
-        if found:
-            for log in ["maasd.log", "prometheus.log"]:
-                with open(os.path.join(work, log), encoding="utf-8", errors="replace") as file:
-                    print(f"--- {log}", *file.readlines()[-20:], sep="\n")
-    for text in found:
-        print(f"FAILED: {text}")
-    sys.exit(1 if found else 0)
+        assert not found, "\n".join(found)
 
 
 main()
