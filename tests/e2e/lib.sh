@@ -41,8 +41,7 @@ step() {
 
 # between WHAT FROM TO GOT
 between() {
-	[ "$2" -le "$4" ] || fail "$1: wanted $2 to $3, got $4"
-	[ "$4" -le "$3" ] || fail "$1: wanted $2 to $3, got $4"
+	(($2 <= $4 && $4 <= $3)) || fail "$1: wanted $2 to $3, got $4"
 }
 
 # equal WHAT WANTED GOT

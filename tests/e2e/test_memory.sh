@@ -12,14 +12,11 @@ own_kib() {
 start_server --max-pool-size 1GiB --log-level warn
 at=$SECONDS
 for _ in $(seq 100); do
-	status=$(curl -sS -m 60 -o "$WORK/body" -w '%{http_code}' "$URL/allocate" \
-		-H 'Content-Type: application/json' -d '{"size_bytes":1024,"count":10000}')
-	equal 'POST /allocate' 200 "$status"
+	answered 200 post /allocate '{"size_bytes":1024,"count":10000}'
 	jq -r '.allocations[].id' "$WORK/body" >>"$WORK/ids"
 done
-stats=$(curl -sS "$URL/stats")
-equal 'active_allocations' 1000000 "$(jq .active_allocations <<<"$stats")"
-equal 'total_allocated_bytes' 1024000000 "$(jq .total_allocated_bytes <<<"$stats")"
+equal 'allocations and bytes' '[1000000,1024000000]' \
+	"$(curl -sS "$URL/stats" | jq -c '[.active_allocations, .total_allocated_bytes]')"
 equal 'different ids' 1000000 "$(sort -u "$WORK/ids" | wc -l)"
 [ "$(awk '/^RssShmem:/ { print $2 }' "/proc/$SERVER/status")" -gt 0 ] || fail 'the arena is not shared memory'
 kib=$(own_kib)
@@ -27,8 +24,7 @@ echo "- 1,000,000 allocations in $((SECONDS - at)) s; $((kib / 1024)) MiB beside
 between 'KiB beside the lent bytes' 1024 "$LIMIT_KIB" "$kib"
 
 # Found among a million.
-equal 'the last allocation' 200 \
-	"$(curl -sS -o /dev/null -w '%{http_code}' "$URL/allocate/$(tail -n 1 "$WORK/ids")")"
+answered 200 request GET "/allocate/$(tail -n 1 "$WORK/ids")"
 
 split -l 10000 "$WORK/ids" "$WORK/batch."
 for batch in "$WORK"/batch.*; do

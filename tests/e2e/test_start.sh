@@ -23,7 +23,8 @@ MAAS_MAX_POOL_SIZE=many refused 2 'MAAS_MAX_POOL_SIZE "many"'
 
 step '--check'
 text=$("$MAASD" --check --max-pool-size 1TiB --slab-sizes 4KiB,1MiB --listen 127.0.0.1:0 2>"$WORK/check.log")
-contains '--check' "$text" 'max-pool-size = 1TiB' 'slab-sizes = 4KiB,1MiB' 'extent-size = 1MiB' 'limit of locked memory = ' 'RDMA '
+contains '--check' "$text" 'max-pool-size = 1TiB' 'slab-sizes = 4KiB,1MiB' 'extent-size = 1MiB' \
+	'limit of locked memory = ' 'RDMA '
 kib=$(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo)
 grep -Eq "^machine memory = [0-9.]+ [GT]iB( \($kib KiB\))?\$" <<<"$text" || fail "machine memory: $text"
 contains '--check' "$("$MAASD" --check --max-body-size 5000000 --listen 127.0.0.1:0)" 'max-body-size = 5000000B (4.8 MiB)'

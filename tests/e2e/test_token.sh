@@ -20,7 +20,8 @@ start_server --rdma off --max-pool-size 64MiB --auth-file principals
 export MAAS_URL=$URL
 
 step 'who is who'
-contains whoami "$("$MAAS" whoami --token-file team)" 'principal  team' $'owner      team\n' '0 B of 1 MiB' '0, no limit'
+contains whoami "$("$MAAS" whoami --token-file team)" 'principal  team' $'owner      team\n' \
+	'0 B of 1 MiB' '0, no limit'
 equal 'whoami --json' team "$(MAAS_TOKEN_FILE=team "$MAAS" whoami --json | jq -r .name)"
 refused MAAS_TOKEN_FILE ls
 refused 'this proves nothing' whoami
