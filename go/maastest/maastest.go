@@ -59,7 +59,6 @@ func Transport() string {
 
 // Start starts a maasd, on a free port unless the options have --listen; it ends with the test.
 func Start(t testing.TB, options ...string) *Server {
-	t.Helper()
 	host, rdma := "127.0.0.1", "off"
 	if Transport() == "rdma" {
 		host, rdma = os.Getenv("SOFTROCE_ADDR"), "required"
@@ -72,7 +71,6 @@ func Start(t testing.TB, options ...string) *Server {
 
 // start returns when the server listens. Nothing of the caller's environment reaches the server.
 func (s *Server) start(listen string) {
-	s.t.Helper()
 	args := s.args
 	if !slices.Contains(args, "--listen") {
 		args = append([]string{"--listen", listen}, args...)
@@ -85,7 +83,7 @@ func (s *Server) start(listen string) {
 		err = s.cmd.Start()
 	}
 	if err != nil {
-		s.t.Fatal(err)
+		Fatal(s.t, err)
 	}
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
@@ -99,7 +97,7 @@ func (s *Server) start(listen string) {
 		}
 		s.t.Log(lines.Text())
 	}
-	s.t.Fatalf("maasd does not listen: %v", s.cmd.Wait())
+	Fatal(s.t, "maasd does not listen:", s.cmd.Wait())
 }
 
 // Kill ends the server as a crash would.
@@ -110,16 +108,15 @@ func (s *Server) Kill() {
 	}
 }
 
-// Restart starts the server again on the same port, after Kill.
+// Restart ends the server, unless that has been killed already, and starts it again on the same port.
 func (s *Server) Restart() {
-	s.t.Helper()
+	s.Kill()
 	_, address, _ := strings.Cut(s.URL, "://")
 	s.start(address)
 }
 
 // Pause stops the server, as if its host hung, and returns when every thread stands still.
 func (s *Server) Pause() {
-	s.t.Helper()
 	s.signal(syscall.SIGSTOP)
 	Eventually(s.t, "maasd stands still", func() bool {
 		stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
@@ -136,29 +133,26 @@ func (s *Server) Pause() {
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) {
-	s.t.Helper()
 	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Fatal(err)
+		Fatal(s.t, err)
 	}
 }
 
 // Eventually waits until something holds.
 func Eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
 	for deadline := time.Now().Add(Patience); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("a minute later still not: %s", what)
+			Fatal(t, "a minute later still not:", what)
 		}
 	}
 }
 
 // Receive waits for a value, or for the end of a channel.
 func Receive[T any](t testing.TB, what string, from <-chan T) (value T) {
-	t.Helper()
 	select {
 	case value = <-from:
 	case <-time.After(Patience):
-		t.Fatalf("a minute later still not: %s", what)
+		Fatal(t, "a minute later still not:", what)
 	}
 	return value
 }
@@ -166,10 +160,9 @@ func Receive[T any](t testing.TB, what string, from <-chan T) (value T) {
 // Proxy returns the URL of a proxy in front of a server, which ends with the test. Each request goes through handle,
 // which answers it, or has the server answer it, by serve.
 func Proxy(t testing.TB, server string, handle func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc)) string {
-	t.Helper()
 	target, err := url.Parse(server)
 	if err != nil {
-		t.Fatal(err)
+		Fatal(t, err)
 	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
@@ -201,3 +194,27 @@ func (l *Log) String() string {
 	defer l.mu.Unlock()
 	return l.text.String()
 }
+
+// Fatal ends a test and says why, and which lines led there: no helper of a test needs t.Helper.
+func Fatal(t testing.TB, why ...any) {
+	t.Helper()
+	pcs := make([]uintptr, 30)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	for frame, more := frames.Next(); more && frame.Function != "testing.tRunner"; frame, more = frames.Next() {
+		why = append(why, fmt.Sprintf("\n\t%s:%d", filepath.Base(frame.File), frame.Line))
+	}
+	t.Fatal(why...)
+}
+
+// Must is the value of a call that has to succeed: Must(os.ReadFile(path))(t).
+func Must[T any](value T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		if err != nil {
+			Fatal(t, err)
+		}
+		return value
+	}
+}
+
+// Err is the error of a call whose value does not matter.
+func Err[T any](_ T, err error) error { return err }
