@@ -7,10 +7,9 @@ package maas
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"math/rand"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,9 +23,7 @@ import (
 // pattern is bytes that differ from one seed to the next.
 func pattern(seed uint64, n int) []byte {
 	p := make([]byte, n)
-	key := [32]byte{}
-	binary.LittleEndian.PutUint64(key[:], seed)
-	_, _ = rand.NewChaCha8(key).Read(p)
+	rand.New(rand.NewSource(int64(seed))).Read(p)
 	return p
 }
 
@@ -41,15 +38,13 @@ func scaled(count, short int) int {
 func TestHealthAndStats(t *testing.T) {
 	s := maastest.Start(t, "--max-pool-size", "64MiB")
 	c := open(t, s, Options{})
-	health, err := c.Health(t.Context())
-	check(t, err)
+	health := maastest.Must(c.Health(t.Context()))(t)
 	holds(t, health.Status == "healthy" && health.Memory.MaxPoolSize == 64<<20, health)
 	holds(t, health.Version != "" && health.ArenaID != "" && health.BootID != "", health)
 	sizes := c.SlabSizes()
 	holds(t, slices.Equal(sizes, health.SlabSizes) && len(sizes) > 0 && sizes[len(sizes)-1] == 4<<20, sizes, health.SlabSizes)
 	allocate(t, c, AllocateOptions{Size: 1000, Count: 3})
-	stats, err := c.Stats(t.Context())
-	check(t, err)
+	stats := maastest.Must(c.Stats(t.Context()))(t)
 	holds(t, stats.ActiveAllocations == 3 && stats.TotalInUseBytes == 3000 && stats.MaxPoolSize == 64<<20, stats)
 	holds(t, len(stats.Pools) > 0 && stats.Pools[0].UsedSlabs == 3, stats)
 	holds(t, maastest.Transport() != TransportHTTP || c.Session() == "", "a session without a name")
@@ -60,19 +55,17 @@ func TestAllocateDescribeFree(t *testing.T) {
 	ctx := t.Context()
 	lent := allocate(t, c, AllocateOptions{Size: 5000, Count: 2, Owner: "a/b:c@d"})
 	holds(t, len(lent) == 2 && lent[0].Size == 5000 && lent[0].ActualSize >= 5000 && lent[0].ID != lent[1].ID, lent)
-	got, err := c.Describe(ctx, lent[0].ID)
-	check(t, err)
+	got := maastest.Must(c.Describe(ctx, lent[0].ID))(t)
 	got.Age = lent[0].Age
 	holds(t, got == lent[0] && got.Owner == "a/b:c@d" && got.Lifetime == "delete", lent[0], "is described as", got)
 	leased := allocate(t, c, AllocateOptions{Size: 1, TTL: 90 * time.Minute})
-	got, err = c.Describe(ctx, leased[0].ID)
-	holds(t, err == nil && got.Lifetime == "ttl", got, err)
+	got = maastest.Must(c.Describe(ctx, leased[0].ID))(t)
+	holds(t, got.Lifetime == "ttl", got)
 	check(t, c.Renew(ctx, leased[0].ID))
 	wantError(t, c.Renew(ctx, lent[0].ID), nil, "maas: renew "+lent[0].ID, "not_renewable")
 	holds(t, IsNotFound(c.Renew(ctx, "../x")), "a path is no id")
 	freed, unknown, err := c.Free(ctx, lent[0].ID, "x", lent[1].ID, leased[0].ID, `"`)
-	check(t, err)
-	holds(t, freed == 3 && slices.Equal(unknown, []string{"x", `"`}), freed, unknown)
+	holds(t, freed == 3 && slices.Equal(unknown, []string{"x", `"`}) && err == nil, freed, unknown, err)
 	_, err = c.Describe(ctx, lent[0].ID)
 	holds(t, IsNotFound(err), err)
 	wantError(t, err, nil, "maas: describe "+lent[0].ID, "it was freed")
@@ -90,31 +83,29 @@ func TestSameRequestID(t *testing.T) {
 	holds(t, errors.As(err, &refusal) && refusal.Status == 409 && refusal.Code == "request_id_reused", err)
 }
 
+func idsOf(list []Allocation) (sorted []string) {
+	for _, a := range list {
+		sorted = append(sorted, a.ID)
+	}
+	slices.Sort(sorted)
+	return sorted
+}
+
 func TestManyAllocations(t *testing.T) {
 	c := open(t, maastest.Start(t, "--max-grants", "100000"), Options{})
 	ctx := t.Context()
 	count := scaled(12000, 1500) // more than one page and, if not short, one batch
-	var ids []string
+	var lent []Allocation
 	for left := count; left > 0; left -= min(left, maxBatch) {
-		for _, lent := range allocate(t, c, AllocateOptions{Size: 64, Count: min(left, maxBatch), Owner: "many"}) {
-			ids = append(ids, lent.ID)
-		}
+		lent = append(lent, allocate(t, c, AllocateOptions{Size: 64, Count: min(left, maxBatch), Owner: "many"})...)
 	}
 	allocate(t, c, AllocateOptions{Size: 64, Owner: "other"})
-	listed, err := c.List(ctx, "many")
-	check(t, err)
-	all, err := c.List(ctx, "")
-	check(t, err)
-	none, err := c.List(ctx, "nobody")
-	check(t, err)
+	listed := maastest.Must(c.List(ctx, "many"))(t)
+	all := maastest.Must(c.List(ctx, ""))(t)
+	none := maastest.Must(c.List(ctx, "nobody"))(t)
 	holds(t, len(listed) == count && len(all) == count+1 && len(none) == 0, len(listed), len(all), len(none))
-	found := make([]string, count)
-	for i := range listed {
-		found[i] = listed[i].ID
-	}
-	slices.Sort(found)
-	slices.Sort(ids)
-	holds(t, slices.Equal(found, ids), "other allocations were listed")
+	ids := idsOf(lent)
+	holds(t, slices.Equal(idsOf(listed), ids), "other allocations were listed")
 	freed, unknown, err := c.Free(ctx, ids...)
 	holds(t, freed == count && len(unknown) == 0 && err == nil, freed, len(unknown), err)
 }
@@ -124,20 +115,20 @@ func TestReadWrite(t *testing.T) {
 	ctx := t.Context()
 	const size = 9<<20 + 17 // cut into three requests
 	id := allocate(t, c, AllocateOptions{Size: size})[0].ID
-	got := make([]byte, size)
-	check(t, c.Read(ctx, id, 0, got))
-	wantBytes(t, got, make([]byte, size))
+	isThere := func(off int, want []byte) {
+		got := make([]byte, len(want))
+		check(t, c.Read(ctx, id, int64(off), got))
+		wantBytes(t, got, want)
+	}
+	isThere(0, make([]byte, size))
 	want := pattern(1, size)
 	check(t, c.Write(ctx, id, 0, want))
 	for _, span := range [][2]int{{0, size}, {0, 1}, {size - 1, 1}, {1000, 70000}, {transferBytes - 1, 2}, {5, 0}} {
-		got := make([]byte, span[1])
-		check(t, c.Read(ctx, id, int64(span[0]), got))
-		wantBytes(t, got, want[span[0]:span[0]+span[1]])
+		isThere(span[0], want[span[0]:span[0]+span[1]])
 	}
 	check(t, c.Write(ctx, id, 12345, []byte("in between")))
 	copy(want[12345:], "in between")
-	check(t, c.Read(ctx, id, 0, got))
-	wantBytes(t, got, want)
+	isThere(0, want)
 }
 
 func TestReadWriteErrors(t *testing.T) {
@@ -145,29 +136,23 @@ func TestReadWriteErrors(t *testing.T) {
 	ctx := t.Context()
 	id := allocate(t, c, AllocateOptions{Size: 1000})[0].ID
 	buf := make([]byte, 10)
-	for _, test := range []struct {
-		name   string
-		id     string
-		offset int64
-		status int
-	}{
-		{"behind the end", id, 1000, 416},
-		{"across the end", id, 991, 416},
-		{"negative", id, -1, 416},
-		{"far away", id, 1<<63 - 5, 416},
-		{"no such id", someID, 0, 404},
-		{"a path", "../stats", 0, 404},
-		{"empty", "", 0, 404},
+	for name, bad := range map[string]Range{
+		"behind the end": {id, 1000, buf}, "across the end": {id, 991, buf}, "negative": {id, -1, buf},
+		"far away": {id, 1<<63 - 5, buf}, "no such id": {someID, 0, buf}, "a path": {"../stats", 0, buf}, "empty": {"", 0, buf},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
+			status := 404
+			if bad.ID == id {
+				status = 416
+			}
 			for what, err := range map[string]error{
-				"read":   c.Read(ctx, test.id, test.offset, buf),
-				"write":  c.Write(ctx, test.id, test.offset, buf),
-				"readv":  c.ReadV(ctx, []Range{{id, 0, buf}, {test.id, test.offset, buf}}),
-				"writev": c.WriteV(ctx, []Range{{id, 0, buf}, {test.id, test.offset, buf}}),
+				"read":   c.Read(ctx, bad.ID, bad.Offset, buf),
+				"write":  c.Write(ctx, bad.ID, bad.Offset, buf),
+				"readv":  c.ReadV(ctx, []Range{{id, 0, buf}, bad}),
+				"writev": c.WriteV(ctx, []Range{{id, 0, buf}, bad}),
 			} {
 				var refusal *Error
-				if !errors.As(err, &refusal) || refusal.Status != test.status || IsNotFound(err) != (test.status == 404) {
+				if !errors.As(err, &refusal) || refusal.Status != status || IsNotFound(err) != (status == 404) {
 					t.Errorf("%s: %v", what, err)
 				}
 			}
@@ -288,8 +273,7 @@ func TestOptions(t *testing.T) {
 func TestURLWithoutScheme(t *testing.T) {
 	s := maastest.Start(t)
 	bare, _ := strings.CutPrefix(s.URL, "http://")
-	_, err := tryOpen(t, &maastest.Server{URL: bare}, Options{})
-	check(t, err)
+	check(t, maastest.Err(tryOpen(t, &maastest.Server{URL: bare}, Options{})))
 	for text, base := range map[string]string{
 		"localhost:3000": "http://localhost:3000", "[::1]:3000": "http://[::1]:3000", "host": "http://host"} {
 		a, err := parseURL(text)
@@ -302,8 +286,7 @@ func TestBuiltWithoutRDMA(t *testing.T) {
 		t.Skip("it is built with it")
 	}
 	s := maastest.Start(t)
-	_, err := tryOpen(t, s, Options{Transport: TransportRDMA})
-	wantError(t, err, nil, "-tags maasrdma")
+	wantError(t, maastest.Err(tryOpen(t, s, Options{Transport: TransportRDMA})), nil, "-tags maasrdma")
 	open(t, s, Options{Transport: TransportAuto})
 }
 
@@ -317,8 +300,7 @@ func TestUnixSocket(t *testing.T) {
 	check(t, c.Write(t.Context(), id, 0, []byte("0123456789")))
 	check(t, c.Close())
 	s.Kill()
-	_, err := tryOpen(t, s, Options{})
-	wantError(t, err, nil, "start maasd")
+	wantError(t, maastest.Err(tryOpen(t, s, Options{})), nil, "start maasd")
 }
 
 func TestNoServer(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -37,22 +36,16 @@ func overHTTP(t *testing.T) {
 
 // serve returns the URL of a server that answers /health as maasd does, and everything else with handle.
 func serve(t *testing.T, handle http.HandlerFunc) string {
-	t.Helper()
 	overHTTP(t)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/health", answer(200, healthText))
 	mux.HandleFunc("/", handle)
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	return server.URL
+	return listen(t, mux.ServeHTTP)
 }
 
 // hostile is a client of such a server.
 func hostile(t *testing.T, handle http.HandlerFunc) *Client {
-	t.Helper()
-	c, err := openAt(t, serve(t, handle), Options{})
-	check(t, err)
-	return c
+	return maastest.Must(openAt(t, serve(t, handle), Options{}))(t)
 }
 
 func answer(status int, text string) http.HandlerFunc {
@@ -73,16 +66,12 @@ func TestNotMaasd(t *testing.T) {
 		"slab sizes":      strings.Replace(healthText, "}", `,"slab_sizes":[1024,-1]}`, 1),
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(answer(200, text))
-			defer server.Close()
-			_, err := openAt(t, server.URL, Options{})
-			wantError(t, err, nil, "maas: open: "+server.URL, "maasd")
+			url := listen(t, answer(200, text))
+			wantError(t, maastest.Err(openAt(t, url, Options{})), nil, "maas: open: "+url, "maasd")
 		})
 	}
-	server := httptest.NewServer(answer(404, "no such page"))
-	defer server.Close()
-	_, err := openAt(t, server.URL, Options{})
-	wantError(t, err, nil, "404 Not Found", "is the URL right?")
+	url := listen(t, answer(404, "no such page"))
+	wantError(t, maastest.Err(openAt(t, url, Options{})), nil, "404 Not Found", "is the URL right?")
 }
 
 func TestHostileSession(t *testing.T) {
@@ -91,8 +80,8 @@ func TestHostileSession(t *testing.T) {
 		`{"id":"` + someID + `"}`, `{"id":"` + someID + `","ttl_seconds":0}`,
 		`{"id":"` + someID + `","ttl_seconds":9223372036854775807}`,
 	} {
-		_, err := openAt(t, serve(t, answer(200, text)), Options{Name: "me"})
-		wantError(t, err, nil, `session "me"`, "is it maasd?")
+		url := serve(t, answer(200, text))
+		wantError(t, maastest.Err(openAt(t, url, Options{Name: "me"})), nil, `session "me"`, "is it maasd?")
 	}
 }
 
@@ -141,17 +130,14 @@ func TestHostileAnswers(t *testing.T) {
 	for _, text := range []string{
 		lent("00000001-0000-8000-8000-000000000000", 10), lent("a", 10), lent(someID, -1), `[]`, ``,
 	} {
-		_, err := hostile(t, answer(200, text)).Describe(t.Context(), someID)
-		wantError(t, err, nil, "is it maasd?")
+		wantError(t, maastest.Err(hostile(t, answer(200, text)).Describe(t.Context(), someID)), nil, "is it maasd?")
 	}
 	_, err := hostile(t, answer(200, `{"allocations":[],"next":"../x"}`)).List(t.Context(), "")
 	wantError(t, err, nil, "no sensible next")
 	c := hostile(t, answer(204, ""))
 	wantError(t, c.Write(t.Context(), someID, 0, []byte("x")), nil, "status 204")
-	_, err = c.Allocate(t.Context(), AllocateOptions{Size: 1})
-	wantError(t, err, nil, "status 204")
-	_, err = c.Describe(t.Context(), someID)
-	wantError(t, err, nil, "is it maasd?")
+	wantError(t, maastest.Err(c.Allocate(t.Context(), AllocateOptions{Size: 1})), nil, "status 204")
+	wantError(t, maastest.Err(c.Describe(t.Context(), someID)), nil, "is it maasd?")
 }
 
 func TestPagesThatDoNotEnd(t *testing.T) {

@@ -31,11 +31,10 @@ func TestAuto(t *testing.T) {
 	needDevice(t)
 	holds(t, open(t, maastest.Start(t), Options{Transport: TransportAuto}).Session() != "", "no session")
 	off := maastest.Start(t, "--rdma", "off")
-	without, err := tryOpen(t, off, Options{Transport: TransportAuto, Name: "me"})
-	check(t, err)
+	without := maastest.Must(tryOpen(t, off, Options{Transport: TransportAuto, Name: "me"}))(t)
 	holds(t, without.Transport() == TransportHTTP, without.Transport())
 	check(t, roundTrip(t.Context(), without, 1))
-	_, err = tryOpen(t, off, Options{Transport: TransportRDMA})
+	_, err := tryOpen(t, off, Options{Transport: TransportRDMA})
 	wantError(t, err, nil, "the server has no RDMA", "--rdma=required")
 }
 

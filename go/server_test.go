@@ -10,10 +10,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,46 +26,34 @@ import (
 
 // TestMain fails when a goroutine of the package outlives the tests.
 func TestMain(m *testing.M) {
-	status := m.Run()
-	if status == 0 {
-		if left := goroutinesLeft(); left != "" {
-			fmt.Fprintf(os.Stderr, "goroutines that are left:\n\n%s\n", left)
-			status = 1
-		}
+	status, left := m.Run(), otherGoroutines()
+	for end := time.Now().Add(maastest.Patience); left != "" && time.Now().Before(end); left = otherGoroutines() {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if left != "" {
+		fmt.Fprintf(os.Stderr, "goroutines that are left:\n\n%s\n", left)
+		status = 1
 	}
 	os.Exit(status)
 }
 
-func goroutinesLeft() string {
-	var left []string
-	for end := time.Now().Add(maastest.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		buf := make([]byte, 1<<20)
-		all := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
-		left = nil
-		for _, stack := range all[1:] { // the first is this one
-			if !strings.Contains(stack, "os/signal.") && !strings.Contains(stack, "runtime.ensureSigM") {
-				left = append(left, stack)
-			}
-		}
-		if len(left) == 0 {
-			return ""
-		}
-	}
-	return strings.Join(left, "\n\n")
+func otherGoroutines() string {
+	buf := make([]byte, 1<<20)
+	all := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
+	return strings.Join(slices.DeleteFunc(all[1:], func(stack string) bool { // the first is this one
+		return strings.Contains(stack, "os/signal.") || strings.Contains(stack, "runtime.ensureSigM")
+	}), "\n\n")
 }
 
 // open connects a client that is closed with the test.
 func open(t testing.TB, s *maastest.Server, o Options) *Client {
-	t.Helper()
-	c, err := tryOpen(t, s, o)
-	check(t, err)
+	c := maastest.Must(tryOpen(t, s, o))(t)
 	holds(t, c.Transport() == maastest.Transport(), c.Transport())
 	return c
 }
 
 // tryOpen is open where that may fail.
 func tryOpen(t testing.TB, s *maastest.Server, o Options) (*Client, error) {
-	t.Helper()
 	o.URL = s.URL
 	o.Transport = cmp.Or(o.Transport, maastest.Transport())
 	o.Timeout = cmp.Or(o.Timeout, maastest.Patience)
@@ -74,36 +66,41 @@ func tryOpen(t testing.TB, s *maastest.Server, o Options) (*Client, error) {
 
 // openAt is tryOpen over HTTP, at whatever is there.
 func openAt(t testing.TB, url string, o Options) (*Client, error) {
-	t.Helper()
 	o.Transport = TransportHTTP
 	return tryOpen(t, &maastest.Server{URL: url}, o)
 }
 
 func allocate(t testing.TB, c *Client, o AllocateOptions) []Allocation {
-	t.Helper()
-	lent, err := c.Allocate(t.Context(), o)
-	check(t, err)
-	return lent
+	return maastest.Must(c.Allocate(t.Context(), o))(t)
 }
 
 // holds checks a condition; otherwise it shows what there is.
 func holds(t testing.TB, isSo bool, is ...any) {
-	t.Helper()
 	if !isSo {
-		t.Fatal(is...)
+		maastest.Fatal(t, is...)
 	}
 }
 
 func check(t testing.TB, err error) {
-	t.Helper()
 	if err != nil {
-		t.Fatal(err)
+		maastest.Fatal(t, err)
 	}
+}
+
+// listen returns the URL of a server that ends with the test.
+func listen(t *testing.T, handle http.HandlerFunc) string {
+	server := httptest.NewServer(handle)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// bystander returns the URL of a server that nobody is to ask.
+func bystander(t *testing.T) string {
+	return listen(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("another server was asked: %s", r.URL) })
 }
 
 // wantError checks that err is target under errors.Is and has the words that help.
 func wantError(t testing.TB, err, target error, words ...string) {
-	t.Helper()
 	holds(t, err != nil, "an error was due")
 	holds(t, target == nil || errors.Is(err, target), err, "is not", target)
 	for _, word := range words {
@@ -144,6 +141,26 @@ func together(n int, do func(i int)) {
 		}()
 	}
 	group.Wait()
+}
+
+// underLoad has some goroutines ask for the server's health, which must not fail, until the end is called.
+func underLoad(t *testing.T, goroutines int, c *Client) (end func()) {
+	var stop atomic.Bool
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		together(goroutines, func(int) {
+			for !stop.Load() && !t.Failed() {
+				if _, err := c.Health(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}()
+	return func() {
+		stop.Store(true)
+		<-ended
+	}
 }
 
 // memoryOf is how many bytes of memory something takes.

@@ -15,7 +15,6 @@ import (
 )
 
 func waitLost(t testing.TB, c *Client) {
-	t.Helper()
 	maastest.Receive(t, "the session is lost", c.Lost())
 	_, ok := c.Lease()
 	holds(t, !ok, "a lease of a session that is lost")
@@ -40,9 +39,8 @@ func TestSession(t *testing.T) {
 	}
 	check(t, c.Close())
 	other := open(t, s, Options{})
-	_, err := other.Describe(t.Context(), kept)
-	check(t, err)
-	_, err = other.Describe(t.Context(), bound)
+	check(t, maastest.Err(other.Describe(t.Context(), kept)))
+	_, err := other.Describe(t.Context(), bound)
 	holds(t, IsNotFound(err), err)
 	if _, err := other.Allocate(t.Context(), AllocateOptions{Size: 1, Lifetime: "session"}); other.Session() == "" && err == nil {
 		t.Fatal("memory of no session")
@@ -103,8 +101,7 @@ func TestLeaseLapses(t *testing.T) {
 	s.Resume()
 
 	wantError(t, c.Write(t.Context(), id, 0, []byte("more")), ErrSessionLost, "open a new client")
-	_, err = c.Allocate(t.Context(), AllocateOptions{Size: 10})
-	wantError(t, err, ErrSessionLost)
+	wantError(t, maastest.Err(c.Allocate(t.Context(), AllocateOptions{Size: 10})), ErrSessionLost)
 	_, _, err = c.Free(t.Context(), id)
 	wantError(t, err, ErrSessionLost)
 	if maastest.Transport() == TransportHTTP { // RDMA has no keys without a session
@@ -140,14 +137,11 @@ func TestServerRestarted(t *testing.T) {
 	}
 	s := maastest.Start(t)
 	c := open(t, s, Options{Name: "me", Exclusive: true, SessionTTL: time.Hour})
-	s.Kill()
 	s.Restart()
-	health, err := c.Health(t.Context())
-	check(t, err)
+	health := maastest.Must(c.Health(t.Context()))(t)
 	holds(t, health.BootID != c.bootID, "the same boot")
 	waitLost(t, c)
-	_, err = c.Allocate(t.Context(), AllocateOptions{Size: 1})
-	wantError(t, err, ErrSessionLost, "restarted")
+	wantError(t, maastest.Err(c.Allocate(t.Context(), AllocateOptions{Size: 1})), ErrSessionLost, "restarted")
 	open(t, s, Options{Name: "me", Exclusive: true})
 }
 

@@ -21,6 +21,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,32 +36,27 @@ type authority struct {
 	t    *testing.T
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
-	file string
+	text []byte // The certificate, in PEM.
+	file string // That has it.
 }
 
 func newAuthority(t *testing.T, name string) *authority {
-	t.Helper()
-	a := &authority{t: t, file: filepath.Join(t.TempDir(), name+".pem")}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
+	a := &authority{t: t}
+	a.key = maastest.Must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	check(t, err)
-	a.key = key
-	a.cert, err = x509.ParseCertificate(der)
-	check(t, err)
-	check(t, os.WriteFile(a.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	der := maastest.Must(x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key))(t)
+	a.cert = maastest.Must(x509.ParseCertificate(der))(t)
+	a.text = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	a.file = put(t, a.text, 0o600)
 	return a
 }
 
 // make returns a certificate and its key, in PEM; change may be nil.
 func (a *authority) make(name string, change func(*x509.Certificate)) (cert, key []byte) {
-	a.t.Helper()
-	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(a.t, err)
+	own := maastest.Must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(a.t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
@@ -69,24 +65,18 @@ func (a *authority) make(name string, change func(*x509.Certificate)) (cert, key
 	if change != nil {
 		change(template)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, own.Public(), a.key)
-	check(a.t, err)
-	private, err := x509.MarshalPKCS8PrivateKey(own)
-	check(a.t, err)
+	der := maastest.Must(x509.CreateCertificate(rand.Reader, template, a.cert, own.Public(), a.key))(a.t)
+	private := maastest.Must(x509.MarshalPKCS8PrivateKey(own))(a.t)
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
 }
 
 func (a *authority) pair(name string, change func(*x509.Certificate)) tls.Certificate {
-	a.t.Helper()
-	pair, err := tls.X509KeyPair(a.make(name, change))
-	check(a.t, err)
-	return pair
+	return maastest.Must(tls.X509KeyPair(a.make(name, change)))(a.t)
 }
 
 // replace puts another file in the place of path, in one step.
 func replace(t *testing.T, path string, text []byte, mode os.FileMode) {
-	t.Helper()
 	check(t, os.WriteFile(path+".new", text, 0o600))
 	check(t, os.Chmod(path+".new", mode))
 	check(t, os.Rename(path+".new", path))
@@ -94,7 +84,6 @@ func replace(t *testing.T, path string, text []byte, mode os.FileMode) {
 
 // put makes a file in a directory of its own.
 func put(t *testing.T, text []byte, mode os.FileMode) (path string) {
-	t.Helper()
 	path = filepath.Join(t.TempDir(), "file")
 	replace(t, path, text, mode)
 	return path
@@ -102,7 +91,6 @@ func put(t *testing.T, text []byte, mode os.FileMode) (path string) {
 
 // makeFile is make, with both in one file.
 func (a *authority) makeFile(name string) (path string) {
-	a.t.Helper()
 	cert, key := a.make(name, nil)
 	return put(a.t, append(cert, key...), 0o600)
 }
@@ -121,15 +109,15 @@ func (a *authority) mutual() *tls.Config {
 // secured answers as maasd does, over TLS, and remembers whose the connections were.
 type secured struct {
 	*httptest.Server
+	config atomic.Pointer[tls.Config]
 	mu     sync.Mutex
 	seen   map[string]int
-	config *tls.Config
 }
 
 func newSecured(t *testing.T, config *tls.Config) *secured {
-	t.Helper()
 	overHTTP(t)
-	s := &secured{seen: map[string]int{}, config: config}
+	s := &secured{seen: map[string]int{}}
+	s.config.Store(config)
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		for _, cert := range r.TLS.PeerCertificates[:min(1, len(r.TLS.PeerCertificates))] {
@@ -140,9 +128,7 @@ func newSecured(t *testing.T, config *tls.Config) *secured {
 	}))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that have to fail
 	s.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.config, nil
+		return s.config.Load(), nil
 	}, Certificates: config.Certificates}
 	s.StartTLS()
 	t.Cleanup(s.Close)
@@ -150,10 +136,10 @@ func newSecured(t *testing.T, config *tls.Config) *secured {
 	return s
 }
 
+// use is for all connections from now on.
 func (s *secured) use(config *tls.Config) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.config = config
+	s.config.Store(config)
+	s.CloseClientConnections()
 }
 
 func (s *secured) saw(name string) int {
@@ -182,8 +168,7 @@ func TestTLS__maasd_and_a_certificate(t *testing.T) {
 	s := maastest.Start(t, "--max-pool-size", "64MiB", "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca.file, "--auth-file", principals)
 	o := Options{Name: "me", CAFile: ca.file}
 	o.CertFile, o.KeyFile = files(foreign.make("me.example", nil))
-	_, err := tryOpen(t, s, o)
-	wantError(t, err, ErrToken, "no CA of --tls-client-ca")
+	wantError(t, maastest.Err(tryOpen(t, s, o)), ErrToken, "no CA of --tls-client-ca")
 	o.CertFile, o.KeyFile = files(ca.make("me.example", nil))
 	check(t, roundTrip(t.Context(), open(t, s, o), 1))
 }
@@ -191,14 +176,12 @@ func TestTLS__maasd_and_a_certificate(t *testing.T) {
 func TestTLS__goes_through(t *testing.T) {
 	ca := newAuthority(t, "ca")
 	s := newSecured(t, ca.mutual())
-	_, err := openAt(t, s.URL, Options{CAFile: ca.file, CertFile: ca.makeFile("team")})
-	check(t, err)
-	_, err = openAt(t, s.URL, Options{TLS: &tls.Config{RootCAs: pool(ca), Certificates: []tls.Certificate{ca.pair("team", nil)}}})
+	check(t, maastest.Err(openAt(t, s.URL, Options{CAFile: ca.file, CertFile: ca.makeFile("team")})))
+	_, err := openAt(t, s.URL, Options{TLS: &tls.Config{RootCAs: pool(ca), Certificates: []tls.Certificate{ca.pair("team", nil)}}})
 	check(t, err)
 	holds(t, s.saw("team") == 2, s.seen)
 	named := newSecured(t, ca.config("memory.example", nil))
-	_, err = openAt(t, named.URL, Options{CAFile: ca.file, ServerName: "memory.example"})
-	check(t, err)
+	check(t, maastest.Err(openAt(t, named.URL, Options{CAFile: ca.file, ServerName: "memory.example"})))
 }
 
 func TestTLS__a_certificate_is_shown_whatever_CAs_the_server_names(t *testing.T) {
@@ -206,8 +189,7 @@ func TestTLS__a_certificate_is_shown_whatever_CAs_the_server_names(t *testing.T)
 	config := ca.mutual()
 	config.ClientAuth = tls.RequestClientCert
 	s := newSecured(t, config)
-	_, err := openAt(t, s.URL, Options{CAFile: ca.file, CertFile: foreign.makeFile("stranger")})
-	check(t, err)
+	check(t, maastest.Err(openAt(t, s.URL, Options{CAFile: ca.file, CertFile: foreign.makeFile("stranger")})))
 	holds(t, s.saw("stranger") == 1, s.seen)
 }
 
@@ -217,8 +199,7 @@ func TestTLS__refused_in_words_that_help(t *testing.T) {
 		return newSecured(t, ca.config(name, change)).URL
 	}
 	url := serving("localhost", nil)
-	plain := httptest.NewServer(http.NotFoundHandler())
-	defer plain.Close()
+	plain := listen(t, http.NotFound)
 	old := ca.config("localhost", nil)
 	old.MaxVersion, old.MinVersion = tls.VersionTLS11, tls.VersionTLS10
 	for _, row := range []struct {
@@ -232,20 +213,18 @@ func TestTLS__refused_in_words_that_help(t *testing.T) {
 		{serving("localhost", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), ca.file, []string{"has expired", "clock"}},
 		{serving("localhost", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }), ca.file, []string{"is not valid yet", "clock"}},
 		{serving("localhost", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), ca.file, []string{"does not prove", "purpose"}},
-		{strings.Replace(plain.URL, "http", "https", 1), ca.file, []string{"does not speak TLS", "use http://127.0.0.1"}},
+		{strings.Replace(plain, "http", "https", 1), ca.file, []string{"does not speak TLS", "use http://127.0.0.1"}},
 		{newSecured(t, old).URL, ca.file, []string{"TLS 1.2 or 1.3", "maas doctor"}},
 		{newSecured(t, ca.mutual()).URL, ca.file, []string{"accept the client's certificate", "maas doctor"}},
 	} {
-		_, err := openAt(t, row.url, Options{CAFile: row.ca})
-		wantError(t, err, nil, row.words...)
+		wantError(t, maastest.Err(openAt(t, row.url, Options{CAFile: row.ca})), nil, row.words...)
 	}
 }
 
 // A server that speaks TLS closes what does not, without a word or with an alert.
 func TestTLS__a_plain_URL_is_told(t *testing.T) {
 	ca := newAuthority(t, "ca")
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", ca.config("localhost", nil))
-	check(t, err)
+	listener := maastest.Must(tls.Listen("tcp", "127.0.0.1:0", ca.config("localhost", nil)))(t)
 	defer listener.Close()
 	go func() {
 		for {
@@ -259,7 +238,7 @@ func TestTLS__a_plain_URL_is_told(t *testing.T) {
 			}()
 		}
 	}()
-	_, err = openAt(t, "http://"+listener.Addr().String(), Options{})
+	_, err := openAt(t, "http://"+listener.Addr().String(), Options{})
 	wantError(t, err, nil, "speaks TLS: use https://"+listener.Addr().String())
 }
 
@@ -299,28 +278,11 @@ func TestTLS__files_change_under_load(t *testing.T) {
 	ca, next := newAuthority(t, "ca"), newAuthority(t, "next")
 	oldCert, oldKey := ca.make("old", nil)
 	newCert, newKey := ca.make("new", nil)
-	first, err := os.ReadFile(ca.file)
-	check(t, err)
-	second, err := os.ReadFile(next.file)
-	check(t, err)
-	cert, key, cas := put(t, oldCert, 0o600), put(t, oldKey, 0o600), put(t, first, 0o600)
+	cert, key, cas := put(t, oldCert, 0o600), put(t, oldKey, 0o600), put(t, ca.text, 0o600)
 	config := ca.mutual()
 	s := newSecured(t, config)
-	c, err := openAt(t, s.URL, Options{CAFile: cas, CertFile: cert, KeyFile: key})
-	check(t, err)
-	var stop atomic.Bool
-	asked := make(chan struct{})
-	go func() {
-		defer close(asked)
-		together(4, func(int) {
-			for !stop.Load() {
-				if _, err := c.Health(t.Context()); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}()
+	c := maastest.Must(openAt(t, s.URL, Options{CAFile: cas, CertFile: cert, KeyFile: key}))(t)
+	end := underLoad(t, 4, c)
 	replaced := func(path string, text []byte) {
 		replace(t, path, text, 0o600)
 		time.Sleep(lookEvery + 200*time.Millisecond)
@@ -328,17 +290,14 @@ func TestTLS__files_change_under_load(t *testing.T) {
 	replaced(cert, newCert) // for a moment the pair does not fit
 	replace(t, key, newKey, 0o600)
 	maastest.Eventually(t, "the new certificate is used", func() bool { return s.saw("new") > 0 })
-	replaced(cas, append(first, second...))
+	replaced(cas, slices.Concat(ca.text, next.text))
 	renewed := config.Clone()
 	renewed.Certificates = []tls.Certificate{next.pair("localhost", nil)}
 	s.use(renewed)
-	s.CloseClientConnections()
-	replaced(cas, second)
-	stop.Store(true)
-	<-asked
+	replaced(cas, next.text)
+	end()
 	before := s.saw("old")
-	_, err = c.Health(t.Context())
-	check(t, err)
+	check(t, maastest.Err(c.Health(t.Context())))
 	holds(t, s.saw("old") == before, "the old certificate is still used")
 }
 
@@ -348,15 +307,12 @@ func TestTLS__refused_certificate_was_renewed(t *testing.T) {
 	both := ca.makeFile("old")
 	config := ca.mutual()
 	s := newSecured(t, config)
-	c, err := openAt(t, s.URL, Options{CAFile: ca.file, CertFile: both})
-	check(t, err)
+	c := maastest.Must(openAt(t, s.URL, Options{CAFile: ca.file, CertFile: both}))(t)
 	renewed := config.Clone()
 	renewed.ClientCAs = pool(next)
 	s.use(renewed)
-	s.CloseClientConnections()
 	check(t, os.Rename(next.makeFile("new"), both))
 	c.sender.files.look = time.Now().Add(time.Hour)
-	_, err = c.Health(t.Context())
-	check(t, err)
+	check(t, maastest.Err(c.Health(t.Context())))
 	holds(t, s.saw("new") == 1, s.seen)
 }

@@ -8,32 +8,29 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/maas-memory/maas/go/maastest"
 )
 
 // guard answers as maasd does, but 401 (or another status) to requests without the token.
 type guard struct {
-	*httptest.Server
+	URL      string
 	token    atomic.Value
 	status   atomic.Int64
 	requests atomic.Int64
 }
 
 func newGuard(t *testing.T, token string) *guard {
-	t.Helper()
 	overHTTP(t)
 	g := &guard{}
 	g.status.Store(http.StatusUnauthorized)
 	g.token.Store(token)
-	g.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	g.URL = listen(t, func(w http.ResponseWriter, r *http.Request) {
 		g.requests.Add(1)
 		if r.Header.Get("Authorization") != "Bearer "+g.token.Load().(string) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="maas"`)
@@ -42,23 +39,20 @@ func newGuard(t *testing.T, token string) *guard {
 			return
 		}
 		fmt.Fprint(w, healthText)
-	}))
-	t.Cleanup(g.Close)
+	})
 	return g
 }
 
 func TestTokenFile__its_first_line_without_blanks(t *testing.T) {
 	g := newGuard(t, "mt_one")
 	for _, text := range []string{"mt_one", "mt_one\n", " \tmt_one \r\nmt_two\n"} {
-		_, err := openAt(t, g.URL, Options{TokenFile: put(t, []byte(text), 0o640)})
-		check(t, err)
+		check(t, maastest.Err(openAt(t, g.URL, Options{TokenFile: put(t, []byte(text), 0o640)})))
 	}
 }
 
 func TestTokenFile__that_cannot_be(t *testing.T) {
 	g, dir := newGuard(t, "mt_one"), t.TempDir()
 	refused := func(path string, target error, words string) {
-		t.Helper()
 		_, err := openAt(t, g.URL, Options{TokenFile: path})
 		wantError(t, err, target, path, words)
 		holds(t, !strings.Contains(err.Error(), "mt"), "the token is in:", err)
@@ -94,19 +88,16 @@ func TestToken__refused(t *testing.T) {
 	holds(t, asked == 2 && g.requests.Load() == 1 && !strings.Contains(err.Error(), "mt_wrong"), asked, g.requests.Load(), err)
 
 	text = "mt_right"
-	c, err := openAt(t, g.URL, Options{Token: source})
-	check(t, err)
+	c := maastest.Must(openAt(t, g.URL, Options{Token: source}))(t)
 	for _, status := range []int{http.StatusUnauthorized, http.StatusTooManyRequests} {
 		g.status.Store(int64(status))
 		text = fmt.Sprint("mt_", status)
 		g.token.Store(text)
-		_, err = c.Health(t.Context())
-		check(t, err)
+		check(t, maastest.Err(c.Health(t.Context())))
 	}
 	g.token.Store("mt_none")
 	none = errors.New("no vault")
-	_, err = c.Health(t.Context())
-	wantError(t, err, none, "429")
+	wantError(t, maastest.Err(c.Health(t.Context())), none, "429")
 }
 
 // After many failures the server answers 429. That it is for want of a token stays to be seen.
@@ -123,29 +114,13 @@ func TestToken__refused_many_times(t *testing.T) {
 }
 
 func TestToken__rotation_under_load_fails_no_request(t *testing.T) {
-	const goroutines, each = 8, 1250
 	g, path := newGuard(t, "mt_0"), put(t, []byte("mt_0\n"), 0o600)
-	c, err := openAt(t, g.URL, Options{TokenFile: path})
-	check(t, err)
-	var failed atomic.Int64
-	asked := make(chan struct{})
-	go func() {
-		defer close(asked)
-		together(goroutines, func(int) {
-			for range each {
-				if _, err := c.Health(t.Context()); err != nil {
-					failed.Add(1)
-				}
-			}
-		})
-	}()
-	for g.requests.Load() < goroutines*each/2 { // Only one rotation: a late request must not find the next one.
-		time.Sleep(time.Millisecond)
-	}
-	replace(t, path, []byte("mt_1\n"), 0o600)
+	end := underLoad(t, 8, maastest.Must(openAt(t, g.URL, Options{TokenFile: path}))(t))
+	maastest.Eventually(t, "half of the requests", func() bool { return g.requests.Load() >= 5000 })
+	replace(t, path, []byte("mt_1\n"), 0o600) // Only one rotation: a late request must not find the next one.
 	g.token.Store("mt_1")
-	<-asked
-	holds(t, failed.Load() == 0, failed.Load(), "requests failed")
+	maastest.Eventually(t, "all requests", func() bool { return g.requests.Load() >= 10000 })
+	end()
 }
 
 // The server ends a session with the token that it was last used with: a renewal looks for another one.
@@ -153,7 +128,6 @@ func TestToken__renewals_look_for_another(t *testing.T) {
 	path := put(t, []byte("mt_old\n"), 0o600)
 	token := newToken(&Options{TokenFile: path})
 	gets := func(want string) {
-		t.Helper()
 		text, _, err := token.get()
 		holds(t, text == want && err == nil, text, err)
 	}
@@ -171,9 +145,7 @@ func TestToken__renewals_look_for_another(t *testing.T) {
 }
 
 func TestToken__goes_to_no_other_server(t *testing.T) {
-	var others atomic.Int64
-	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { others.Add(1) }))
-	defer other.Close()
+	other := bystander(t)
 	c := hostile(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer mt_one" {
 			t.Errorf("%s without the token", r.URL.Path)
@@ -182,10 +154,8 @@ func TestToken__goes_to_no_other_server(t *testing.T) {
 			http.Redirect(w, r, "/there", http.StatusTemporaryRedirect)
 			return
 		}
-		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		http.Redirect(w, r, other, http.StatusTemporaryRedirect)
 	})
 	c.sender.token = newToken(&Options{Token: func() (string, error) { return "mt_one", nil }})
-	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1})
-	wantError(t, err, nil, "redirects")
-	holds(t, others.Load() == 0, "the other server was asked")
+	wantError(t, maastest.Err(c.Allocate(t.Context(), AllocateOptions{Size: 1})), nil, "redirects")
 }
