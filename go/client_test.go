@@ -36,8 +36,7 @@ func scaled(count, short int) int {
 }
 
 func TestHealthAndStats(t *testing.T) {
-	s := maastest.Start(t, "--max-pool-size", "64MiB")
-	c := open(t, s, Options{})
+	c := open(t, maastest.Start(t, "--max-pool-size", "64MiB"), Options{})
 	health := maastest.Must(c.Health(t.Context()))(t)
 	holds(t, health.Status == "healthy" && health.Memory.MaxPoolSize == 64<<20, health)
 	holds(t, health.Version != "" && health.ArenaID != "" && health.BootID != "", health)
@@ -271,8 +270,7 @@ func TestOptions(t *testing.T) {
 }
 
 func TestURLWithoutScheme(t *testing.T) {
-	s := maastest.Start(t)
-	bare, _ := strings.CutPrefix(s.URL, "http://")
+	bare, _ := strings.CutPrefix(maastest.Start(t).URL, "http://")
 	check(t, maastest.Err(tryOpen(t, &maastest.Server{URL: bare}, Options{})))
 	for text, base := range map[string]string{
 		"localhost:3000": "http://localhost:3000", "[::1]:3000": "http://[::1]:3000", "host": "http://host"} {

@@ -121,8 +121,7 @@ func TestLeaseLapses(t *testing.T) {
 }
 
 func TestSessionEndedElsewhere(t *testing.T) {
-	s := maastest.Start(t)
-	c := open(t, s, Options{Name: "me", SessionTTL: 2 * time.Second})
+	c := open(t, maastest.Start(t), Options{Name: "me", SessionTTL: 2 * time.Second})
 	check(t, c.sender.do(t.Context(), &call{method: "DELETE", path: "/sessions/" + c.Session()}))
 	waitLost(t, c)
 	if maastest.Transport() == TransportHTTP { // not exclusive: memory is still there for all

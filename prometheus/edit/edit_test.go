@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // versions are the pinned version, the two minor versions before it and the one after it.
@@ -18,15 +20,13 @@ var versions = []string{"v0.313.5", "v0.314.0", "v0.315.1", "v0.316.0"}
 
 // source copies, from a version of Prometheus, the files that are edited.
 func source(t *testing.T, version string) string {
-	t.Helper()
 	out, err := exec.Command("go", "mod", "download", "-json", "github.com/prometheus/prometheus@"+version).Output()
 	require.NoError(t, err)
 	var module struct{ Dir string }
 	require.NoError(t, json.Unmarshal(out, &module))
 	dir := t.TempDir()
 	for _, e := range edits {
-		b, err := os.ReadFile(filepath.Join(module.Dir, e.file))
-		require.NoError(t, err)
+		b := maastest.Must(os.ReadFile(filepath.Join(module.Dir, e.file)))(t)
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, e.file)), 0o777))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, e.file), b, 0o444))
 	}
@@ -37,9 +37,7 @@ func source(t *testing.T, version string) string {
 }
 
 func read(t *testing.T, dir, file string) string {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, file))
-	require.NoError(t, err)
+	b := maastest.Must(os.ReadFile(filepath.Join(dir, file)))(t)
 	return string(b)
 }
 
@@ -54,9 +52,7 @@ func TestApply__every_named_version(t *testing.T) {
 			require.True(t, strings.HasPrefix(read(t, dir, e.file), mark))
 		}
 		head := read(t, dir, headGo)
-		report, err = apply(dir, "", edits)
-		require.NoError(t, err)
-		require.Contains(t, report, "already edited")
+		require.Contains(t, maastest.Must(apply(dir, "", edits))(t), "already edited")
 		require.Equal(t, head, read(t, dir, headGo))
 	}
 }
@@ -64,14 +60,11 @@ func TestApply__every_named_version(t *testing.T) {
 func TestApply__only_a_folder(t *testing.T) {
 	dir := source(t, versions[0])
 	before := read(t, dir, mainGo)
-	_, err := apply(dir, "tsdb", edits)
-	require.NoError(t, err)
+	require.NoError(t, maastest.Err(apply(dir, "tsdb", edits)))
 	require.Equal(t, before, read(t, dir, mainGo))
 
 	// The rest can follow.
-	report, err := apply(dir, "", edits)
-	require.NoError(t, err)
-	require.Contains(t, report, "2 files changed")
+	require.Contains(t, maastest.Must(apply(dir, "", edits))(t), "2 files changed")
 	require.Contains(t, read(t, dir, mainGo), "maasflag.New(")
 	require.Equal(t, 1, strings.Count(read(t, dir, headGo), mark))
 }
@@ -97,6 +90,5 @@ func TestApply__a_moved_anchor_changes_nothing_and_is_named(t *testing.T) {
 	for _, e := range edits {
 		require.NotContains(t, read(t, dir, e.file), mark)
 	}
-	_, err = apply(t.TempDir(), "", edits)
-	require.ErrorContains(t, err, "the root of a Prometheus tree")
+	require.ErrorContains(t, maastest.Err(apply(t.TempDir(), "", edits)), "the root of a Prometheus tree")
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // An older copy of a data directory: no flag frees what remote memory has in addition.
@@ -35,15 +37,13 @@ func TestAttach__restore_off_throws_no_log_away(t *testing.T) {
 // The log of a live process is neither cut nor replaced.
 func TestAttach__a_directory_in_use_is_refused(t *testing.T) {
 	c, dir := at(start(t)), t.TempDir()
-	first, err := attach(c, dir)
-	require.NoError(t, err)
+	first := maastest.Must(attach(c, dir))(t)
 	torn := filepath.Join(dir, "wal/00000000")
 	require.NoError(t, os.MkdirAll(filepath.Dir(torn), 0o777))
 	require.NoError(t, os.WriteFile(torn, []byte{1, 0, 9}, 0o666))
 	for _, fallback := range []bool{true, false} {
 		c.Fallback = fallback
-		_, err = attach(c, dir)
-		require.ErrorContains(t, err, "is in use by another process")
+		require.ErrorContains(t, maastest.Err(attach(c, dir)), "is in use by another process")
 	}
 	require.Len(t, segment(t, dir), 3)
 	first.Detach()

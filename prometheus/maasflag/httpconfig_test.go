@@ -17,18 +17,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 func httpConfig(t *testing.T, text string) *Config {
-	t.Helper()
 	path := filepath.Join(t.TempDir(), "http.yml")
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 	return &Config{HTTPConfigFile: path}
 }
 
 func TestProof__of_a_file_or_inline(t *testing.T) {
-	o, err := (&Config{}).proof()
-	require.NoError(t, err)
+	o := maastest.Must((&Config{}).proof())(t)
 	require.Equal(t, maas.Options{}, o)
 
 	for _, text := range []string{
@@ -44,25 +43,20 @@ func TestProof__of_a_file_or_inline(t *testing.T) {
 	}
 
 	c := httpConfig(t, "authorization:\n  credentials: mt_one\n")
-	o, err = c.proof()
-	require.NoError(t, err)
+	o = maastest.Must(c.proof())(t)
 	require.Empty(t, o.TokenFile)
 	require.NoError(t, os.WriteFile(c.HTTPConfigFile, []byte("authorization: {credentials: mt_two}\n"), 0o600))
-	text, err := o.Token()
-	require.NoError(t, err)
-	require.Equal(t, "mt_two", text)
+	require.Equal(t, "mt_two", maastest.Must(o.Token())(t))
 }
 
 // Files work over both transports; what only Prometheus' library does works over HTTP.
 func TestProof__of_TLS(t *testing.T) {
 	c := httpConfig(t, "tls_config: {ca_file: ca.pem, cert_file: tls.crt, key_file: /tls.key, server_name: memory}\n")
-	o, err := c.proof()
-	require.NoError(t, err)
+	o := maastest.Must(c.proof())(t)
 	dir := filepath.Dir(c.HTTPConfigFile)
 	require.Equal(t, maas.Options{CAFile: filepath.Join(dir, "ca.pem"), CertFile: filepath.Join(dir, "tls.crt"), KeyFile: "/tls.key", ServerName: "memory"}, o)
 
-	o, err = httpConfig(t, "tls_config: {min_version: TLS13, server_name: memory}\n").proof()
-	require.NoError(t, err)
+	o = maastest.Must(httpConfig(t, "tls_config: {min_version: TLS13, server_name: memory}\n").proof())(t)
 	require.Empty(t, o.ServerName)
 	require.Equal(t, uint16(tls.VersionTLS13), o.TLS.MinVersion)
 	require.Equal(t, "memory", o.TLS.ServerName)
@@ -96,8 +90,7 @@ func TestProof__anything_else_is_refused(t *testing.T) {
 		require.ErrorContains(t, err, c.HTTPConfigFile)
 		require.NotContains(t, err.Error(), "mt_", text)
 	}
-	_, err := (&Config{HTTPConfigFile: "/none"}).proof()
-	require.ErrorContains(t, err, "http-config-file=/none")
+	require.ErrorContains(t, maastest.Err((&Config{HTTPConfigFile: "/none"}).proof()), "http-config-file=/none")
 }
 
 // A mirror does without a server that is down, but not with a token that the server does not know.

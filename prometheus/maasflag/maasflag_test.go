@@ -10,31 +10,25 @@ import (
 	"github.com/alecthomas/units"
 	"github.com/maas-memory/maas/prometheus/test/shared"
 	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // parse is the configuration that arguments make.
 func parse(t *testing.T, args ...string) *Config {
-	t.Helper()
 	app := kingpin.New("prometheus", "")
 	config := Add(app.Flag)
-	_, err := app.Parse(NormaliseArgs(args))
-	require.NoError(t, err)
+	require.NoError(t, maastest.Err(app.Parse(NormaliseArgs(args))))
 	return config
 }
 
 func TestFallback__every_form_parses(t *testing.T) {
-	for _, c := range []struct {
-		args []string
-		want bool
-	}{
-		{nil, true},
-		{[]string{"--storage.tsdb.maas.fallback"}, true},
-		{[]string{"--storage.tsdb.maas.fallback=true"}, true},
-		{[]string{"--storage.tsdb.maas.fallback=false"}, false},
-		{[]string{"--no-storage.tsdb.maas.fallback"}, false},
+	for args, want := range map[string]bool{
+		"": true, "--storage.tsdb.maas.fallback": true, "--storage.tsdb.maas.fallback=true": true,
+		"--storage.tsdb.maas.fallback=false": false, "--no-storage.tsdb.maas.fallback": false,
 	} {
-		config := parse(t, append(c.args, "--storage.tsdb.maas.url=http://host:3000")...)
-		require.Equal(t, c.want, config.Fallback, c.args)
+		config := parse(t, append(strings.Fields(args), "--storage.tsdb.maas.url=http://host:3000")...)
+		require.Equal(t, want, config.Fallback, args)
 		require.Equal(t, int64(64<<20), int64(config.CacheSize))
 	}
 }

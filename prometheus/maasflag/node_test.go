@@ -39,16 +39,12 @@ func attach(c *Config, dir string) (*Attachment, error) {
 
 // start is a server with room for a log.
 func start(t *testing.T, options ...string) string {
-	t.Helper()
 	return maastest.Start(t, append([]string{"--max-pool-size", "64MiB"}, options...)...).URL
 }
 
 // segment is the beginning of a directory's log.
 func segment(t *testing.T, dir string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, "wal/00000000"))
-	require.NoError(t, err)
-	return b
+	return maastest.Must(os.ReadFile(filepath.Join(dir, "wal/00000000")))(t)
 }
 
 func newNode(t *testing.T, url string) (*Node, *prometheus.Registry) {
@@ -75,7 +71,6 @@ func lead(t *testing.T, n *Node) {
 }
 
 func newLog(t *testing.T, dir string) *wlog.WL {
-	t.Helper()
 	log, err := wlog.NewSize(nil, nil, filepath.Join(dir, "wal"), wlog.DefaultSegmentSize, compression.None)
 	require.NoError(t, err)
 	return log
@@ -200,11 +195,9 @@ func TestNode__begins_anew_when_it_has_taken_the_lead(t *testing.T) {
 		}
 		time.AfterFunc(100*time.Millisecond, leader.Close)
 		for a.memory.Following() {
-			_, err := a.FollowedLog().Next(0)
-			require.NoError(t, err)
+			require.NoError(t, maastest.Err(a.FollowedLog().Next(0)))
 			_, records := a.FollowedLog().Records()
-			_, err = io.Copy(io.Discard, records)
-			require.NoError(t, err)
+			require.NoError(t, maastest.Err(io.Copy(io.Discard, records)))
 		}
 		return fmt.Errorf("open: %w", &tail.StartOver{Reason: "truncated", Err: errors.New("a segment is gone")})
 	}))

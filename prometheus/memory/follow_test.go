@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Following, taking the lead, and knowing whether this process leads.
+// Following, taking the lead, knowing whether this process leads, and the session by which others see a standby.
 
 package memory
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,12 +24,9 @@ import (
 
 // nodes are two nodes of one owner: a leader and a standby.
 func nodes(t *testing.T, url string) (leader, standby *Manager) {
-	t.Helper()
 	leader = opened(t, Options{URL: url, Owner: "me", Follow: true})
-	standby = opened(t, Options{URL: url, Owner: "me", Follow: true})
 	require.False(t, leader.Following())
-	require.True(t, standby.Following())
-	return leader, standby
+	return leader, standbyOf(t, url, "me")
 }
 
 func TestFollow__who_becomes_a_standby(t *testing.T) {
@@ -62,18 +63,13 @@ func TestFollow__leads_once_the_name_is_free(t *testing.T) {
 	dir := t.TempDir()
 	m := opened(t, Options{URL: server.URL, Owner: "me", Follow: true, Dir: dir})
 	require.NoError(t, m.BeginFollowing())
-	state, err := LoadState(dir)
-	require.NoError(t, err)
-	require.True(t, state.Following)
+	require.True(t, maastest.Must(LoadState(dir))(t).Following)
 
 	require.True(t, IsFollowed(m.Lead(context.Background())))
 	require.False(t, m.Up())
 	require.ErrorIs(t, allocate(m, 1000), ErrDegraded, "it writes nothing")
-	mem, err := m.Look(context.Background())
-	require.NoError(t, err)
-	allocations, err := mem.List(context.Background(), "me")
-	require.NoError(t, err)
-	require.Len(t, allocations, 1)
+	mem := maastest.Must(m.Look(context.Background()))(t)
+	require.Len(t, maastest.Must(mem.List(context.Background(), "me"))(t), 1)
 
 	// The lease lapses.
 	require.NoError(t, maas.EndSession(context.Background(), m.o.client(), leader.State().Session))
@@ -86,8 +82,7 @@ func TestFollow__leads_once_the_name_is_free(t *testing.T) {
 	require.Equal(t, 1.0, testutil.ToFloat64(m.Metrics().Promotions))
 	require.Zero(t, m.Metrics().Behind())
 	require.NoError(t, m.EndFollowing())
-	state, err = LoadState(dir)
-	require.NoError(t, err)
+	state := maastest.Must(LoadState(dir))(t)
 	require.False(t, state.Following)
 	require.Equal(t, m.Arena().Epoch, state.Epoch)
 
@@ -104,7 +99,6 @@ func TestFollow__leaves_the_name_to_the_leader_after_a_restart_of_the_server(t *
 	m := opened(t, Options{URL: server.URL, Owner: "me", Follow: true})
 	late := opened(t, Options{URL: server.URL, Owner: "me", Follow: true})
 	require.True(t, IsFollowed(m.Lead(context.Background())))
-	server.Kill()
 	server.Restart()
 	arena := leader.Arena()
 	require.True(t, IsFollowed(late.Lead(context.Background())), "it has not asked this server, nor the one before")
@@ -125,7 +119,6 @@ func TestFollow__leaves_a_name_that_was_free_at_another_start_of_the_server(t *t
 	require.True(t, IsFollowed(m.Lead(context.Background())))
 	m.freeAt = m.heldAt
 	require.NoError(t, leader.Close())
-	server.Kill()
 	server.Restart()
 	m.empty, m.opening = true, true
 	require.ErrorIs(t, m.connect(context.Background()), errMayLive)
@@ -158,8 +151,7 @@ func TestFollow__who_began_alone_ends_when_another_leads(t *testing.T) {
 // A session whose connection broke keeps the name at the server for the rest of its lease: that is not another
 // leader.
 func TestFollow__a_leader_does_not_lose_its_name_to_its_own_session(t *testing.T) {
-	server := maastest.Start(t)
-	m := watched(t, Options{URL: server.URL, Owner: "me", Follow: true})
+	m := watched(t, Options{URL: maastest.Start(t).URL, Owner: "me", Follow: true})
 	defer func() { require.NoError(t, m.closeClient()) }()
 	taken := fmt.Errorf("open: %w", maas.ErrNameTaken)
 	require.False(t, m.lostName(context.Background(), taken), "it looks twice")
@@ -209,7 +201,6 @@ func TestLead__leaves_the_leader_time_to_come_back_to_a_restarted_server(t *test
 	leader, standby := nodes(t, server.URL)
 	require.True(t, IsFollowed(standby.Lead(context.Background())))
 	require.NoError(t, leader.Close())
-	server.Kill()
 	server.Restart()
 	maastest.Eventually(t, "the server is there", func() bool {
 		err := standby.Lead(context.Background())
@@ -263,4 +254,120 @@ func TestLeads__who_never_had_a_lease_waits_for_nothing(t *testing.T) {
 	require.True(t, leads(m))
 	m.o.Follow = true
 	require.True(t, leads(m))
+}
+
+func get(t *testing.T, url string) []byte {
+	response := maastest.Must(http.Get(url))(t)
+	defer http.DefaultClient.CloseIdleConnections()
+	defer response.Body.Close()
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	return maastest.Must(io.ReadAll(response.Body))(t)
+}
+
+// sessions says of each session of a name, at the server, whether it is exclusive.
+func sessions(t *testing.T, url, name string) (exclusive []bool) {
+	var answer struct {
+		Sessions []struct {
+			Exclusive bool `json:"exclusive"`
+		} `json:"sessions"`
+	}
+	require.NoError(t, json.Unmarshal(get(t, url+"/sessions?name="+name), &answer))
+	for _, s := range answer.Sessions {
+		exclusive = append(exclusive, s.Exclusive)
+	}
+	return exclusive
+}
+
+// standbyOf is a standby of a leader whose name the server still holds.
+func standbyOf(t *testing.T, url, owner string) *Manager {
+	m := opened(t, Options{URL: url, Owner: owner, Follow: true})
+	require.True(t, m.Following())
+	return m
+}
+
+func look(t *testing.T, m *Manager) {
+	mem := maastest.Must(m.Look(context.Background()))(t)
+	require.NoError(t, maastest.Err(mem.List(context.Background(), m.Owner())))
+}
+
+func leader(t *testing.T, url, owner string) *maas.Client {
+	o := Options{URL: url, Owner: owner, Transport: maastest.Transport()}
+	c := maastest.Must(maas.Open(context.Background(), o.client()))(t)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func TestFollow__a_standby_is_seen_until_it_leads(t *testing.T) {
+	server := maastest.Start(t)
+	first := leader(t, server.URL, "me")
+	one, two := standbyOf(t, server.URL, "me"), standbyOf(t, server.URL, "me")
+	look(t, one)
+	look(t, one) // The same session.
+	look(t, two)
+	require.Equal(t, []bool{false, false}, sessions(t, server.URL, "me@follow"))
+	require.NoError(t, two.Close())
+	require.Equal(t, []bool{false}, sessions(t, server.URL, "me@follow"))
+
+	require.Error(t, one.Lead(context.Background()))
+	require.NoError(t, first.Close())
+	require.NoError(t, one.Lead(context.Background()))
+	require.Empty(t, sessions(t, server.URL, "me@follow"))
+	require.Equal(t, []bool{true}, sessions(t, server.URL, "me"))
+}
+
+func TestFollow__a_standby_whose_session_was_lost_is_seen_again(t *testing.T) {
+	server := maastest.Start(t)
+	leader(t, server.URL, "me")
+	m := standbyOf(t, server.URL, "me")
+	look(t, m)
+	lost := m.reader.Lost()
+	server.Restart()
+	maastest.Receive(t, "the session is lost", lost)
+	look(t, m)
+	require.Equal(t, []bool{false}, sessions(t, server.URL, "me@follow"))
+}
+
+// The server logs each session that it refuses; four lines a second would fill its log.
+func TestFollow__who_waits_for_the_name_tries_to_take_it_when_it_is_free(t *testing.T) {
+	server := maastest.Start(t)
+	first, m := nodes(t, server.URL)
+	look(t, m)
+	before := refused(t, server.URL)
+	for range 3 {
+		require.True(t, IsFollowed(m.Lead(context.Background())))
+	}
+	require.Equal(t, before, refused(t, server.URL))
+	require.NoError(t, first.Close())
+	require.NoError(t, m.Lead(context.Background()))
+}
+
+// The session that has the name is this process's own.
+func TestFollow__who_has_the_name_already_leads(t *testing.T) {
+	server := maastest.Start(t)
+	first := leader(t, server.URL, "me")
+	m := standbyOf(t, server.URL, "me")
+	require.True(t, IsFollowed(m.Lead(context.Background())))
+	require.NoError(t, first.Close())
+	m.client.Store(leader(t, server.URL, "me")) // As Lead leaves it when a later step fails.
+	m.LookAnew()
+	require.NoError(t, m.Lead(context.Background()))
+}
+
+// refused is how many sessions the server has refused because of their name.
+func refused(t *testing.T, url string) string {
+	_, count, _ := strings.Cut(string(get(t, url+"/metrics")), `maas_http_requests_total{method="POST",route="/sessions",code="409"} `)
+	count, _, _ = strings.Cut(count, "\n")
+	return count
+}
+
+func TestFollow__without_a_session(t *testing.T) {
+	server := maastest.Start(t)
+	long := strings.Repeat("x", 63)
+	leader(t, server.URL, long)
+	look(t, standbyOf(t, server.URL, long))
+
+	leader(t, server.URL, "me")
+	leader(t, server.URL, "me@follow") // Another owner's.
+	look(t, standbyOf(t, server.URL, "me"))
+	require.Equal(t, []bool{true}, sessions(t, server.URL, "me@follow"))
 }

@@ -17,19 +17,13 @@ import (
 
 // held is what the server lends to an owner.
 func held(t *testing.T, url, owner string) []maas.Allocation {
-	t.Helper()
-	lent, err := shared.Client(t, url).List(context.Background(), owner)
-	require.NoError(t, err)
-	return lent
+	return maastest.Must(shared.Client(t, url).List(context.Background(), owner))(t)
 }
 
 func calls(t *testing.T, m *Manager, op string) uint64 {
-	t.Helper()
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(m.Metrics().Durations)
-	families, err := reg.Gather()
-	require.NoError(t, err)
-	for _, metric := range families[0].GetMetric() {
+	for _, metric := range maastest.Must(reg.Gather())(t)[0].GetMetric() {
 		if metric.GetLabel()[0].GetValue() == op {
 			return metric.GetHistogram().GetSampleCount()
 		}
@@ -59,7 +53,6 @@ func TestLease__memory_of_a_given_owner_stays(t *testing.T) {
 
 // The test is the goroutine that watches the server.
 func watched(t *testing.T, o Options) *Manager {
-	t.Helper()
 	m := opened(t, o)
 	m.cancel()
 	<-m.done
@@ -92,8 +85,7 @@ func TestLease__all_are_renewed_when_it_is_time(t *testing.T) {
 
 // Nobody reads old memory, so nobody would miss it.
 func TestLease__what_lapsed_while_the_server_was_away_is_noticed(t *testing.T) {
-	server := maastest.Start(t)
-	m := watched(t, Options{URL: server.URL})
+	m := watched(t, Options{URL: maastest.Start(t).URL})
 	m.renewLeases()
 	arena := m.Arena()
 	m.trip(maas.ErrSessionLost)

@@ -3,11 +3,9 @@
 package memory
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,7 +22,6 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func open(t *testing.T, url string) *Manager {
-	t.Helper()
 	return opened(t, Options{URL: url, Owner: "me"})
 }
 
@@ -61,7 +58,6 @@ func TestBreaker__a_dead_server_is_waited_for_once(t *testing.T) {
 func TestBreaker__a_server_that_was_started_anew_is_in_use_with_a_session_that_it_knows(t *testing.T) {
 	server := maastest.Start(t)
 	m := watched(t, Options{URL: server.URL, Owner: "me"})
-	server.Kill()
 	server.Restart()
 	m.trip(maas.ErrSessionLost)
 	require.NoError(t, m.connect(context.Background()))
@@ -86,8 +82,7 @@ func TestBreaker__one_timeout_opens_it_and_the_same_memory_resumes(t *testing.T)
 }
 
 func TestBreaker__a_full_server_stays_in_use(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "8MiB")
-	m := open(t, server.URL)
+	m := open(t, maastest.Start(t, "--max-pool-size", "8MiB").URL)
 	for range 3 {
 		err := m.Write("allocate", 0, func(ctx context.Context, c *Conn) error {
 			_, err := c.Allocate(ctx, maas.AllocateOptions{Size: 4 << 20, Count: 3})
@@ -112,42 +107,31 @@ func TestBreaker__memory_that_somebody_freed_makes_a_new_beginning(t *testing.T)
 
 func TestState__is_whole_or_refused(t *testing.T) {
 	dir := t.TempDir()
-	s, err := LoadState(dir)
-	require.NoError(t, err)
-	require.Zero(t, s)
+	require.Zero(t, maastest.Must(LoadState(dir))(t))
 	want := State{Owner: "me", Epoch: 3, ChunkSegment: 9}
 	require.NoError(t, want.Save(dir))
-	s, err = LoadState(dir)
-	require.NoError(t, err)
-	require.Equal(t, want, s)
+	require.Equal(t, want, maastest.Must(LoadState(dir))(t))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, StateFile), []byte("{"), 0o666))
-	_, err = LoadState(dir)
+	_, err := LoadState(dir)
 	require.ErrorContains(t, err, StateFile)
 	require.ErrorContains(t, err, "remove the file")
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	require.Len(t, entries, 1)
+	require.Len(t, maastest.Must(os.ReadDir(dir))(t), 1)
 }
 
 func TestOpen__without_a_server(t *testing.T) {
-	o := Options{URL: "http://127.0.0.1:1", Transport: "http", Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil)}
-	m, err := Open(context.Background(), o)
-	require.NoError(t, err)
+	m := opened(t, Options{URL: "http://127.0.0.1:1"})
 	require.Contains(t, m.Owner(), "prometheus-")
 	require.ErrorIs(t, health(m), ErrDegraded)
 	require.NoError(t, m.Close())
 
-	o.Required = true
-	_, err = Open(context.Background(), o)
+	_, _, err := openLogged(t, Options{URL: m.o.URL, Dir: m.o.Dir, Required: true})
 	require.Error(t, err)
 	require.False(t, errors.Is(err, ErrDegraded))
 }
 
 // Nor without a file that it was given.
 func TestOpen__a_file_of_TLS_that_is_not_there(t *testing.T) {
-	o := Options{URL: "https://localhost:1", Owner: "me", Transport: "http", Proof: maas.Options{CAFile: "/none"}}
-	o.Dir, o.Logger, o.Metrics = t.TempDir(), slog.New(slog.DiscardHandler), NewMetrics(nil)
-	_, err := Open(context.Background(), o)
+	_, _, err := openLogged(t, Options{URL: "https://localhost:1", Owner: "me", Proof: maas.Options{CAFile: "/none"}})
 	require.ErrorIs(t, err, maas.ErrTLSFiles)
 	require.True(t, NeverWorks(err))
 }
@@ -163,23 +147,16 @@ func TestOpen__what_can_never_work_is_refused(t *testing.T) {
 		"owner":     {URL: "http://host:3000", Owner: "no spaces"},
 		"transport": {URL: "http://host:3000", Transport: "rdma"},
 	} {
-		var log bytes.Buffer
-		o.Dir, o.Logger, o.Metrics = t.TempDir(), slog.New(slog.NewTextHandler(&log, nil)), NewMetrics(nil)
-		m, err := Open(context.Background(), o)
-		if err == nil {
-			require.NoError(t, m.Close())
-		}
+		o.Dir = t.TempDir()
+		_, log, err := openLogged(t, o)
 		require.ErrorIs(t, err, ErrOptions, name)
 		require.NotContains(t, err.Error()+log.String(), "secret", name)
-		entries, err := os.ReadDir(o.Dir)
-		require.NoError(t, err)
-		require.Empty(t, entries, name)
+		require.Empty(t, maastest.Must(os.ReadDir(o.Dir))(t), name)
 	}
 }
 
 func TestOpen__a_URL_without_a_scheme(t *testing.T) {
-	server := maastest.Start(t)
-	require.True(t, open(t, strings.TrimPrefix(server.URL, "http://")).Up())
+	require.True(t, open(t, strings.TrimPrefix(maastest.Start(t).URL, "http://")).Up())
 }
 
 func TestLog__an_outage_is_one_line(t *testing.T) {

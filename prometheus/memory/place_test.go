@@ -24,7 +24,6 @@ import (
 
 // logged gives a directory a log; in mirror mode, such a directory waits for nobody.
 func logged(t *testing.T, dir string) string {
-	t.Helper()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "wal"), 0o777))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "wal", "00000000"), []byte("log"), 0o666))
 	return dir
@@ -51,22 +50,18 @@ func TestPlace__the_next_start_ends_a_dead_predecessor_s_session(t *testing.T) {
 
 // A copy also names the original's session and place; the original lives.
 func TestPlace__a_living_session_is_not_ended(t *testing.T) {
-	server := maastest.Start(t)
 	dir := logged(t, t.TempDir())
-	first := opened(t, Options{URL: server.URL, Owner: "me", Dir: dir})
+	first := opened(t, Options{URL: maastest.Start(t).URL, Owner: "me", Dir: dir})
 	copied := t.TempDir()
 	require.NoError(t, os.CopyFS(copied, os.DirFS(dir)))
 	isNotEnded := func(dir, what string) {
-		t.Helper()
-		state, err := LoadState(dir)
-		require.NoError(t, err)
+		state := maastest.Must(LoadState(dir))(t)
 		require.Equal(t, first.client.Load().Session(), state.Session, what)
 		second := &Manager{o: first.o, state: state, place: holdPlace(dir)}
 		defer second.place.release()
 		second.endPredecessor(context.Background())
 		require.NoError(t, allocate(first, 1000), what)
-		_, err = maas.Open(context.Background(), first.o.client())
-		require.ErrorIs(t, err, maas.ErrNameTaken, what)
+		require.ErrorIs(t, maastest.Err(maas.Open(context.Background(), first.o.client())), maas.ErrNameTaken, what)
 	}
 	isNotEnded(dir, "the same directory")
 	isNotEnded(copied, "a copy")
@@ -84,9 +79,7 @@ func TestState__is_its_owner_s_alone(t *testing.T) {
 	path := filepath.Join(dir, StateFile)
 	require.NoError(t, os.WriteFile(path, []byte(`{"owner":"me"}`), 0o666))
 	require.NoError(t, State{Owner: "me", Session: "secret"}.Save(dir))
-	info, err := os.Stat(path)
-	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	require.Equal(t, os.FileMode(0o600), maastest.Must(os.Stat(path))(t).Mode().Perm())
 }
 
 // A start that the server refuses does not change what a directory belongs to.
@@ -95,13 +88,10 @@ func TestPlace__a_refused_start_leaves_the_state(t *testing.T) {
 	dir := logged(t, t.TempDir())
 	m := opened(t, Options{URL: server.URL, Owner: "me", Dir: dir})
 	require.NoError(t, m.Close())
-	before, err := LoadState(dir)
-	require.NoError(t, err)
-	_, _, err = openLogged(t, Options{URL: server.URL, Owner: "other", Dir: dir, Required: true, Compare: isForked})
+	before := maastest.Must(LoadState(dir))(t)
+	_, _, err := openLogged(t, Options{URL: server.URL, Owner: "other", Dir: dir, Required: true, Compare: isForked})
 	require.ErrorIs(t, err, ErrForked)
-	after, err := LoadState(dir)
-	require.NoError(t, err)
-	require.Equal(t, before, after)
+	require.Equal(t, before, maastest.Must(LoadState(dir))(t))
 }
 
 // A comparison reads everything that the server holds, and a fork does not mend itself.
@@ -137,7 +127,6 @@ func tokenOf(name string) func() (string, error) {
 
 // startWith starts a server of these principals, each of which owns its own name.
 func startWith(t *testing.T, names ...string) *maastest.Server {
-	t.Helper()
 	var lines []byte
 	for _, name := range names {
 		lines = fmt.Appendf(lines, "%s token=sha256:%x owner=%s\n", name, sha256.Sum256([]byte("mt_"+name)), name)
@@ -150,7 +139,6 @@ func startWith(t *testing.T, names ...string) *maastest.Server {
 // fence does what takes an owner's memory from its Prometheus: a file of the owner's with a later epoch, and the
 // session of the owner's name. It returns what the server says to either.
 func fence(t *testing.T, url string, token func() (string, error)) (file, session error) {
-	t.Helper()
 	stranger, err := maas.Open(context.Background(), maas.Options{URL: url, Transport: "http", Token: token})
 	require.NoError(t, err)
 	defer stranger.Close()

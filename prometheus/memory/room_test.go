@@ -3,6 +3,7 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -22,13 +23,9 @@ import (
 )
 
 func openLogged(t *testing.T, o Options) (*Manager, *maastest.Log, error) {
-	t.Helper()
 	log := new(maastest.Log)
 	o.Logger, o.Metrics = slog.New(slog.NewTextHandler(log, nil)), NewMetrics(prometheus.NewPedanticRegistry())
-	if o.Dir == "" {
-		o.Dir = t.TempDir()
-	}
-	o.Transport = "http"
+	o.Dir, o.Transport = cmp.Or(o.Dir, t.TempDir()), cmp.Or(o.Transport, "http")
 	m, err := Open(context.Background(), o)
 	if err == nil {
 		t.Cleanup(func() { m.Close() })
@@ -38,14 +35,12 @@ func openLogged(t *testing.T, o Options) (*Manager, *maastest.Log, error) {
 
 // openedLogged is openLogged for a start that has to succeed; opened is the same without the log.
 func openedLogged(t *testing.T, o Options) (*Manager, *maastest.Log) {
-	t.Helper()
 	m, log, err := openLogged(t, o)
 	require.NoError(t, err)
 	return m, log
 }
 
 func opened(t *testing.T, o Options) *Manager {
-	t.Helper()
 	m, _ := openedLogged(t, o)
 	return m
 }
@@ -93,9 +88,8 @@ func TestRoom__a_full_server_is_asked_once_a_second_and_said_once(t *testing.T) 
 	require.Equal(t, 1, log.Count("has no room;"))
 
 	require.NoError(t, m.Write("free", 0, func(ctx context.Context, c *Conn) error {
-		lent, err := c.List(ctx, "me")
-		require.NoError(t, err)
-		_, _, err = c.Free(ctx, lent[0].ID)
+		lent := maastest.Must(c.List(ctx, "me"))(t)
+		_, _, err := c.Free(ctx, lent[0].ID)
 		return err
 	}))
 	maastest.Eventually(t, "there is room", func() bool { return allocate(m, 4<<20) == nil })
@@ -147,8 +141,7 @@ func TestRoom__pauses_grow_to_a_bound(t *testing.T) {
 }
 
 func TestBreaker__what_the_server_has_no_class_for_is_no_failure(t *testing.T) {
-	server := maastest.Start(t, "--slab-sizes", "64KiB,1MiB")
-	m := open(t, server.URL)
+	m := open(t, maastest.Start(t, "--slab-sizes", "64KiB,1MiB").URL)
 	for range 2 * failuresToOpen {
 		err := allocate(m, 4<<20)
 		require.True(t, IsFull(err), err)

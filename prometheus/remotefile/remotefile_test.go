@@ -20,24 +20,32 @@ import (
 var ctx = context.Background()
 
 func client(t *testing.T, args ...string) *maas.Client {
-	t.Helper()
 	return shared.Client(t, maastest.Start(t, append([]string{"--max-pool-size", "64MiB"}, args...)...).URL)
 }
 
 // list is what a successor would find.
 func list(t *testing.T, c *maas.Client) *Listing {
-	t.Helper()
-	l, err := List(ctx, c, "me")
-	require.NoError(t, err)
-	return l
+	return maastest.Must(List(ctx, c, "me"))(t)
 }
 
 // isEmpty wants the owner to have no memory.
 func isEmpty(t *testing.T, c *maas.Client) {
-	t.Helper()
-	left, err := c.List(ctx, "me")
-	require.NoError(t, err)
-	require.Empty(t, left, "memory that nobody knows of")
+	require.Empty(t, maastest.Must(c.List(ctx, "me"))(t), "memory that nobody knows of")
+}
+
+// only is the one file that a successor would find.
+func only(t *testing.T, c *maas.Client) *File {
+	l := list(t, c)
+	require.Empty(t, l.Orphans)
+	require.Len(t, l.Files, 1)
+	return l.Files[0]
+}
+
+// written is a new file with these bytes.
+func written(t *testing.T, c *maas.Client, epoch uint64, name Name, b []byte) *File {
+	f := New("me", epoch, name, false)
+	require.NoError(t, f.Append(ctx, c, b))
+	return f
 }
 
 func random(seed int64, n int) []byte {
@@ -47,7 +55,6 @@ func random(seed int64, n int) []byte {
 }
 
 func content(t *testing.T, mem Memory, f *File) []byte {
-	t.Helper()
 	b := make([]byte, f.Len())
 	require.NoError(t, f.ReadAt(ctx, mem, b, 0))
 	return b
@@ -63,9 +70,7 @@ func TestHeader__golden_bytes(t *testing.T) {
 	h.encode(&b)
 	require.Equal(t, "4d61536701040300"+"04030201"+"05000000"+"06000000"+"07000000"+"5544332211000000"+
 		"0900000000000000"+"0a000000"+"efbeadde"+"0d0c0b0a"+"0e000000"+"00000000"+hex.EncodeToString(b[60:]), hex.EncodeToString(b[:]))
-	got, err := decodeSlot(b[:])
-	require.NoError(t, err)
-	require.Equal(t, h, got)
+	require.Equal(t, h, maastest.Must(decodeSlot(b[:]))(t))
 }
 
 func TestHeader__hostile_bytes(t *testing.T) {
@@ -77,21 +82,16 @@ func TestHeader__hostile_bytes(t *testing.T) {
 	old.encode(&b)
 	slots := append(a[:], b[:]...)
 
-	h, err := decodeHeader(slots, 1000)
-	require.NoError(t, err)
-	require.Equal(t, uint32(100), h.length)
+	require.Equal(t, uint32(100), maastest.Must(decodeHeader(slots, 1000))(t).length)
 
-	_, err = decodeHeader(slots, 99)
-	require.ErrorContains(t, err, "100 bytes")
+	require.ErrorContains(t, maastest.Err(decodeHeader(slots, 99)), "100 bytes")
 
 	for i := range slotSize { // Any torn byte makes the other slot count.
 		torn := append([]byte(nil), slots...)
 		torn[i] ^= 0x40
-		h, err := decodeHeader(torn, 1000)
-		require.NoError(t, err)
-		require.Equal(t, uint32(50), h.length)
+		require.Equal(t, uint32(50), maastest.Must(decodeHeader(torn, 1000))(t).length)
 	}
-	_, err = decodeHeader(make([]byte, HeaderSize), 1000)
+	_, err := decodeHeader(make([]byte, HeaderSize), 1000)
 	require.ErrorIs(t, err, errNoHeader)
 }
 
@@ -133,17 +133,14 @@ func TestFile__finish_is_seen(t *testing.T) {
 	c := client(t)
 	empty := New("me", 1, Name{Kind: Checkpoint, Number: 1, Part: 1}, false)
 	require.NoError(t, empty.Finish(ctx, c, true))
-	f := New("me", 1, Name{Kind: Checkpoint, Number: 1}, false)
-	require.NoError(t, f.Append(ctx, c, []byte("x")))
+	f := written(t, c, 1, Name{Kind: Checkpoint, Number: 1}, []byte("x"))
 	require.NoError(t, f.Finish(ctx, c, false))
 	l := list(t, c)
 	require.Len(t, l.Files, 2)
-	last, final := l.Files[0].Last()
-	require.True(t, last)
-	require.False(t, final)
-	last, final = l.Files[1].Last()
-	require.True(t, last)
-	require.True(t, final)
+	for i, isFinal := range []bool{false, true} {
+		last, final := l.Files[i].Last()
+		require.Equal(t, []bool{true, isFinal}, []bool{last, final})
+	}
 }
 
 // failing is a memory whose n-th write, or allocation, fails before or after it took effect.
@@ -211,13 +208,10 @@ func TestFile__every_failed_call_leaves_a_prefix(t *testing.T) {
 
 func TestFile__gaps_and_strangers_are_orphans(t *testing.T) {
 	c := client(t)
-	f := New("me", 2, Name{Kind: WAL}, false)
-	require.NoError(t, f.Append(ctx, c, random(1, 2*mib)))
-	old := New("me", 1, Name{Kind: WAL}, false)
-	require.NoError(t, old.Append(ctx, c, []byte("of an epoch before")))
-	_, err := c.Allocate(ctx, maas.AllocateOptions{Size: 64, Owner: "me"})
-	require.NoError(t, err)
-	_, _, err = c.Free(ctx, f.extents[1].id)
+	f := written(t, c, 2, Name{Kind: WAL}, random(1, 2*mib))
+	written(t, c, 1, Name{Kind: WAL}, []byte("of an epoch before"))
+	require.NoError(t, maastest.Err(c.Allocate(ctx, maas.AllocateOptions{Size: 64, Owner: "me"})))
+	_, _, err := c.Free(ctx, f.extents[1].id)
 	require.NoError(t, err)
 
 	l := list(t, c)
@@ -228,8 +222,7 @@ func TestFile__gaps_and_strangers_are_orphans(t *testing.T) {
 
 func TestReadAt__outside_is_an_error(t *testing.T) {
 	c := client(t)
-	f := New("me", 1, Name{Kind: WAL}, false)
-	require.NoError(t, f.Append(ctx, c, []byte("abc")))
+	f := written(t, c, 1, Name{Kind: WAL}, []byte("abc"))
 	require.ErrorIs(t, f.ReadAt(ctx, c, make([]byte, 2), 2), ErrOutOfRange)
 	require.ErrorIs(t, f.ReadAt(ctx, c, make([]byte, 1), -1), ErrOutOfRange)
 	require.NoError(t, f.ReadAt(ctx, c, nil, 3))
@@ -262,15 +255,12 @@ func TestFile__an_allocation_that_is_asked_for_again_is_the_same(t *testing.T) {
 		require.ErrorIs(t, f.Append(ctx, mem, []byte("abc")), errInjected)
 	}
 	require.NoError(t, f.Append(ctx, mem, random(1, mib)))
-	lent, err := c.List(ctx, "me")
-	require.NoError(t, err)
-	require.Len(t, lent, len(f.extents))
+	require.Len(t, maastest.Must(c.List(ctx, "me"))(t), len(f.extents))
 }
 
 func TestList__what_is_too_large_to_be_an_extent_is_none(t *testing.T) {
 	c := client(t, "--slab-sizes", "64KiB,8MiB")
-	a, err := c.Allocate(ctx, maas.AllocateOptions{Size: maxExtent + 1, Owner: "me"})
-	require.NoError(t, err)
+	a := maastest.Must(c.Allocate(ctx, maas.AllocateOptions{Size: maxExtent + 1, Owner: "me"}))(t)
 	h := header{name: Name{Kind: WAL}, generation: 1, length: maxExtent}
 	var slot [slotSize]byte
 	h.encode(&slot)
@@ -294,22 +284,18 @@ func TestFile__lies_in_the_slabs_that_the_server_has(t *testing.T) {
 	} {
 		c := client(t, "--slab-sizes", classes)
 		require.NoError(t, CheckSizes(c.SlabSizes()))
-		f := New("me", 1, Name{Kind: WAL}, false)
 		b := random(1, 7*mib)
-		require.NoError(t, f.Append(ctx, c, b[:mib]), classes)
+		f := written(t, c, 1, Name{Kind: WAL}, b[:mib])
 		require.NoError(t, f.Append(ctx, c, b[mib:]), classes)
-		l := list(t, c)
-		require.Empty(t, l.Orphans)
-		require.Len(t, l.Files, 1)
-		require.Equal(t, b, content(t, c, l.Files[0]), classes)
-		lent, err := c.List(ctx, "me")
-		require.NoError(t, err)
+		found := only(t, c)
+		require.Equal(t, b, content(t, c, found), classes)
+		lent := maastest.Must(c.List(ctx, "me"))(t)
 		var sum int64
 		for _, a := range lent {
 			require.Equal(t, whole, a.Size == a.ActualSize, "%s: %+v", classes, a)
 			sum += a.ActualSize
 		}
-		for _, f := range []*File{f, l.Files[0]} {
+		for _, f := range []*File{f, found} {
 			extents, bytes := f.Allocated()
 			require.Equal(t, len(lent), extents, classes)
 			require.Equal(t, sum, bytes, "%s: what the server lends", classes)
@@ -320,12 +306,9 @@ func TestFile__lies_in_the_slabs_that_the_server_has(t *testing.T) {
 func TestFile__goes_on_where_the_classes_were_others(t *testing.T) {
 	c := client(t)
 	b := random(1, 3*mib)
-	f := New("me", 1, Name{Kind: WAL}, false)
-	require.NoError(t, f.Append(ctx, c, b[:2*mib]))
-	require.NoError(t, list(t, c).Files[0].Append(ctx, other{c, []int64{kib, 64 * kib}}, b[2*mib:]))
-	l := list(t, c)
-	require.Empty(t, l.Orphans)
-	require.Equal(t, b, content(t, c, l.Files[0]))
+	written(t, c, 1, Name{Kind: WAL}, b[:2*mib])
+	require.NoError(t, only(t, c).Append(ctx, other{c, []int64{kib, 64 * kib}}, b[2*mib:]))
+	require.Equal(t, b, content(t, c, only(t, c)))
 }
 
 func TestCheckSizes__says_what_is_too_small(t *testing.T) {
@@ -337,9 +320,8 @@ func TestRefresh__sees_what_was_appended_and_nothing_else(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	c := shared.Client(t, server.URL)
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-	w := New("me", 3, Name{Kind: WAL, Number: 7}, false)
-	require.NoError(t, w.Append(ctx, c, data[:1000]))
-	f := list(t, c).Files[0]
+	w := written(t, c, 3, Name{Kind: WAL, Number: 7}, data[:1000])
+	f := only(t, c)
 	require.Equal(t, uint64(3), f.Epoch())
 
 	w.SetMinTime(-5)
@@ -358,7 +340,7 @@ func TestRefresh__sees_what_was_appended_and_nothing_else(t *testing.T) {
 	require.NoError(t, f.Refresh(ctx, c))
 	require.True(t, f.Full())
 	require.Less(t, f.Len(), w.Len())
-	f = list(t, c).Files[0]
+	f = only(t, c)
 	require.Equal(t, w.Len(), f.Len())
 	require.False(t, f.Full())
 
@@ -376,7 +358,7 @@ func TestRefresh__sees_what_was_appended_and_nothing_else(t *testing.T) {
 	require.False(t, last, "it goes on")
 	require.NoError(t, w.Cut(ctx, c, 2000, bytes.NewReader(data)))
 	require.ErrorIs(t, f.Refresh(ctx, c), ErrFreed)
-	f = list(t, c).Files[0]
+	f = only(t, c)
 	require.Equal(t, int64(2000), f.Len())
 
 	// The memory belongs to another file by now.
