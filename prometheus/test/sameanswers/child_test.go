@@ -6,21 +6,24 @@ package sameanswers
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/rpc"
 	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/alecthomas/units"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
 
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/maasflag"
 )
 
@@ -36,10 +39,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// stdio is the connection between a child and its parent.
+// stdio is either end of the connection between a child and its parent.
 type stdio struct {
-	io.ReadCloser
-	io.Writer
+	io.Reader
+	io.WriteCloser
 }
 
 // ChildConfig says what a child opens.
@@ -144,13 +147,9 @@ func (c *child) Returning(_ none, returning *bool) error {
 // Delete does what the admin API's delete does.
 func (c *child) Delete(series string, _ *none) error { return c.db.Delete(series) }
 
-func (c *child) Feed(upTo int, _ *none) error {
-	return c.db.Feed(upTo)
-}
+func (c *child) Feed(upTo int, _ *none) error { return c.db.Feed(upTo) }
 
-func (c *child) Compact(none, *none) error {
-	return c.db.Compact()
-}
+func (c *child) Compact(none, *none) error { return c.db.Compact() }
 
 func (c *child) Answers(queries []Query, answers *[]Answer) (err error) {
 	*answers, err = c.db.Answers(queries)
@@ -184,8 +183,110 @@ func (c *child) Metrics(_ none, sums *map[string]float64) error {
 
 func (c *child) Close(none, *none) error {
 	defer c.node.Close()
-	if err := c.db.Close(); err != nil {
-		return fmt.Errorf("close: %w", err)
+	return c.db.Close()
+}
+
+// process is a Subject in a child of its own, which can be killed.
+type process struct {
+	*rpc.Client
+	cmd   *exec.Cmd
+	log   *maastest.Log
+	ended chan struct{} // Closed once the process has ended.
+}
+
+// startProcess starts a child and opens the database in it. The process always ends with the test, and its log is shown
+// if the test fails.
+func startProcess(t *testing.T, config ChildConfig) (*process, error) {
+	p, opened := beginProcess(t, config)
+	if err := (<-opened.Done).Error; err != nil {
+		p.kill()
+		return nil, err
 	}
-	return nil
+	return p, nil
+}
+
+// beginProcess is startProcess without waiting until the database is open: a standby's is not open as long as its leader
+// lives.
+func beginProcess(t *testing.T, config ChildConfig) (p *process, opened *rpc.Call) {
+	p = &process{cmd: exec.Command(os.Args[0]), log: new(maastest.Log), ended: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), childVariable+"=1")
+	p.cmd.Stderr = p.log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdin := maastest.Must(p.cmd.StdinPipe())(t)
+	// Not StdoutPipe: Wait would close it before the last answer is read.
+	stdout, theirs, err := os.Pipe()
+	require.NoError(t, err)
+	p.cmd.Stdout = theirs
+	require.NoError(t, p.cmd.Start())
+	require.NoError(t, theirs.Close())
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.ended)
+	}()
+	p.Client = rpc.NewClient(stdio{stdout, stdin})
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("log of a child:\n%s", p.log)
+		}
+	})
+	return p, p.Go("child.Open", config, new(none), make(chan *rpc.Call, 1))
+}
+
+// kill is SIGKILL.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+	_ = p.Client.Close()
+}
+
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+func call[T any](p *process, method string, arg any) (answer T, err error) {
+	err = p.Call("child."+method, arg, &answer)
+	return answer, err
+}
+
+func (p *process) Feed(upTo int) error { return p.Call("child.Feed", upTo, new(none)) }
+
+func (p *process) Answers(queries []Query) ([]Answer, error) {
+	return call[[]Answer](p, "Answers", queries)
+}
+
+func (p *process) Samples(from int64) (Digest, error) { return call[Digest](p, "Samples", from) }
+
+func (p *process) Blocks() (BlocksDigest, error) { return call[BlocksDigest](p, "Blocks", none{}) }
+
+func (p *process) metrics(t *testing.T) map[string]float64 {
+	return maastest.Must(call[map[string]float64](p, "Metrics", none{}))(t)
+}
+
+// do is a call that has to succeed.
+func (p *process) do(t *testing.T, method string, arg any) {
+	require.NoError(t, p.Call("child."+method, arg, new(none)))
+}
+
+// blocksAreBack waits until no block has yet to come back.
+func (p *process) blocksAreBack(t *testing.T) {
+	maastest.Eventually(t, "blocks are back", func() bool { return !maastest.Must(call[bool](p, "Returning", none{}))(t) })
+}
+
+// held is what a database has, once its blocks are there.
+func (p *process) held(t *testing.T) Held {
+	p.blocksAreBack(t)
+	return maastest.Must(call[Held](p, "Held", none{}))(t)
+}
+
+// Close ends the database as a shutdown does, and then the process.
+func (p *process) Close() error {
+	err := p.Call("child.Close", none{}, new(none))
+	p.kill()
+	return err
 }

@@ -77,75 +77,65 @@ func (a *asked) bytes() (sum int64) {
 // A compaction reads the chunks in the order of labels. If they were written in any other order, each read would fetch a
 // block of its own from the server, and the cache, which is much smaller than what is read, would not help.
 func TestCompaction__moves_hardly_more_than_the_chunks(t *testing.T) {
-	inBothModes(t, checkMoved)
-}
+	inBothModes(t, func(t *testing.T, fallback bool) {
+		const series, cache = 20_000, 2 * units.MiB
+		dir, registry := t.TempDir(), prometheus.NewRegistry()
+		attachment := attach(t, dir, fallback, cache, registry)
 
-func checkMoved(t *testing.T, fallback bool) {
-	const series, cache = 20_000, 2 * units.MiB
-	server := maastest.Start(t, "--max-pool-size", "512MiB")
-	dir, registry := t.TempDir(), prometheus.NewRegistry()
-	attachment, err := maasflag.Attach(nil, &maasflag.Config{
-		URL: server.URL, Owner: "moved", Fallback: fallback, Transport: "http", Restore: "auto", CacheSize: cache,
-		ReadTimeout: 10 * time.Second, // A read that falls back on a slow machine would not be counted.
-	}, dir, false, slog.New(slog.DiscardHandler), registry)
-	require.NoError(t, err)
-	t.Cleanup(attachment.Detach)
+		store := new(asked)
+		db := open(t, Config{Dir: dir, Seed: 1, Series: series, Edit: func(o *tsdb.Options) {
+			o.MinBlockDuration = (30 * time.Minute).Milliseconds()
+			o.SamplesPerChunk = 30 // A series gets as many chunks as in a block of two hours.
+			o.HeadChunkPassInterval = -1
+			o.NewHeadChunkStore = func(
+				reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int,
+			) (_ tsdb.HeadChunkStore, err error) {
+				store.Store, err = attachment.Open(reg, dir, pool, writeBufferSize, writeQueueSize)
+				return store, err
+			}
+		}})
+		db.db.ForceHeadMMap() // The first pass, from which on all is sorted.
+		// A head is compacted once it spans one and a half blocks.
+		require.NoError(t, db.Feed(StepsIn(45*time.Minute)-1))
+		require.Empty(t, db.db.Blocks())
+		settle(t, func() map[string]float64 { return sumsOf(t, registry) })
 
-	store := new(asked)
-	db := open(t, Config{Dir: dir, Seed: 1, Series: series, Edit: func(o *tsdb.Options) {
-		o.MinBlockDuration = (30 * time.Minute).Milliseconds()
-		o.SamplesPerChunk = 30 // A series gets as many chunks as in a block of two hours.
-		o.HeadChunkPassInterval = -1
-		o.NewHeadChunkStore = func(
-			reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int,
-		) (_ tsdb.HeadChunkStore, err error) {
-			store.Store, err = attachment.Open(reg, dir, pool, writeBufferSize, writeQueueSize)
-			return store, err
+		store.count()
+		before := sumsOf(t, registry)["read_bytes_total"]
+		for step := StepsIn(45 * time.Minute); len(db.db.Blocks()) == 0; step++ {
+			require.Less(t, step, StepsIn(time.Hour), "no compaction")
+			require.NoError(t, db.Feed(step))
 		}
-	}})
-	db.db.ForceHeadMMap() // The first pass, from which on all is sorted.
-	// A head is compacted once it spans one and a half blocks.
-	require.NoError(t, db.Feed(StepsIn(45*time.Minute)-1))
-	require.Empty(t, db.db.Blocks())
-	settle(t, registry)
-
-	store.count()
-	before := sumOf(t, registry, "read_bytes_total")
-	for step := StepsIn(45 * time.Minute); len(db.db.Blocks()) == 0; step++ {
-		require.Less(t, step, StepsIn(time.Hour), "no compaction")
-		require.NoError(t, db.Feed(step))
-	}
-	moved := sumOf(t, registry, "read_bytes_total") - before
-	needed := float64(store.bytes())
-	t.Logf("%.0f bytes moved for %.0f bytes of chunks, %.3f", moved, needed, moved/needed)
-	require.Zero(t, sumOf(t, registry, "fallback_reads_total"))
-	require.Greater(t, needed, 2*float64(cache), "less would fit into the cache")
-	if fallback {
-		require.Zero(t, moved, "a mirror's compaction reads its local files")
-		return
-	}
-	require.Greater(t, moved, needed/2, "the chunks came from the server")
-	require.LessOrEqual(t, moved, 1.2*needed)
-}
-
-// settle waits until the server has everything.
-func settle(t *testing.T, registry *prometheus.Registry) {
-	t.Helper()
-	settled := -1.0
-	maastest.Eventually(t, "the server has all", func() bool {
-		last := settled
-		settled = sumOf(t, registry, "written_bytes_total")
-		time.Sleep(time.Second)
-		return settled == last && sumOf(t, registry, "dirty_bytes") == 0
+		sums := sumsOf(t, registry)
+		moved := sums["read_bytes_total"] - before
+		needed := float64(store.bytes())
+		t.Logf("%.0f bytes moved for %.0f bytes of chunks, %.3f", moved, needed, moved/needed)
+		require.Zero(t, sums["fallback_reads_total"])
+		require.Greater(t, needed, 2*float64(cache), "less would fit into the cache")
+		if fallback {
+			require.Zero(t, moved, "a mirror's compaction reads its local files")
+			return
+		}
+		require.Greater(t, moved, needed/2, "the chunks came from the server")
+		require.LessOrEqual(t, moved, 1.2*needed)
 	})
 }
 
-// sumOf is one of our metrics, summed over its labels.
-func sumOf(t *testing.T, registry *prometheus.Registry, name string) float64 {
-	t.Helper()
-	var sums map[string]float64
+// attach attaches a directory to a server of its own.
+func attach(t *testing.T, dir string, fallback bool, cache units.Base2Bytes, registry *prometheus.Registry) *maasflag.Attachment {
+	attachment := maastest.Must(maasflag.Attach(nil, &maasflag.Config{
+		URL: maastest.Start(t, "--max-pool-size", "1GiB").URL, Owner: "attached", Fallback: fallback, Transport: "http",
+		Restore: "auto", CacheSize: cache,
+		ReadTimeout: 10 * time.Second, // A read that falls back on a slow machine would not be counted.
+	}, dir, false, slog.New(slog.DiscardHandler), registry))(t)
+	t.Cleanup(attachment.Detach)
+	return attachment
+}
+
+// sumsOf are our metrics, summed over their labels.
+func sumsOf(t *testing.T, registry *prometheus.Registry) (sums map[string]float64) {
 	require.NoError(t, (&child{registry: registry}).Metrics(none{}, &sums))
-	return sums[name]
+	return sums
 }
 
 // CommitAll makes some commits, and then one pass.
@@ -162,12 +152,9 @@ func (c *child) CommitAll(commits Commits, _ *none) error {
 // A Prometheus with few series takes hours to fill the mapper's write buffer. Its chunks are nevertheless in remote
 // memory after the pass that wrote them.
 func TestMirror__the_chunks_of_few_series_do_not_wait_for_more(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	ours, err := startProcess(t, ChildConfig{
-		Config: Config{Dir: t.TempDir()}, URL: server.URL, Owner: "small", Fallback: true, Transport: maastest.Transport(), CacheSize: 2 << 20,
-	})
-	require.NoError(t, err)
-	require.NoError(t, ours.Call("child.CommitAll", Commits{0, 300}, new(none)))
+	_, config := newAlone(t, true)
+	ours := maastest.Must(startProcess(t, config))(t)
+	ours.do(t, "CommitAll", Commits{0, 300})
 	maastest.Eventually(t, "the chunks are in remote memory", func() bool {
 		return ours.metrics(t)["chunks_written_total"] >= 2*ingestSeries
 	})
@@ -194,13 +181,11 @@ func (c *child) Append(none, *none) error {
 
 // A server whose answers take longer than a query waits only slows a compaction down.
 func TestRemote__a_slow_server_fails_queries_but_no_compaction(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	server, config := newAlone(t, false)
 	network := newNetwork(t, server.URL)
-	ours, err := startProcess(t, ChildConfig{
-		Config: Config{Dir: t.TempDir()}, URL: network.url(), Owner: "slow", Transport: "http", CacheSize: 64 << 10,
-	})
-	require.NoError(t, err)
-	require.NoError(t, ours.Call("child.Append", none{}, new(none)))
+	config.URL, config.Transport, config.CacheSize = network.url(), "http", 64<<10
+	ours := maastest.Must(startProcess(t, config))(t)
+	ours.do(t, "Append", none{})
 	maastest.Eventually(t, "the chunks are in remote memory", func() bool {
 		m := ours.metrics(t)
 		return m["chunks_written_total"] > 200 && m["dirty_bytes"] == 0
@@ -208,44 +193,31 @@ func TestRemote__a_slow_server_fails_queries_but_no_compaction(t *testing.T) {
 
 	network.readsTake(1500 * time.Millisecond)
 	read := ours.metrics(t)["read_bytes_total"]
-	require.NoError(t, ours.Call("child.Compact", none{}, new(none)))
+	ours.do(t, "Compact", none{})
 	m := ours.metrics(t)
 	require.Greater(t, m["read_bytes_total"], read)
 	require.Equal(t, 1.0, m["up"])
 	require.Zero(t, m["operation_errors_total"])
-	blocks, err := ours.Blocks()
-	require.NoError(t, err)
-	require.Len(t, blocks.Blocks, 1)
+	require.Len(t, maastest.Must(ours.Blocks())(t).Blocks, 1)
 
 	query := []Query{{Expr: "sum(count_over_time(appended[50m]))"}}
-	answers, err := ours.Answers(query)
-	require.NoError(t, err)
-	require.Regexp(t, clearWords, answers[0].Err)
+	require.Regexp(t, clearWords, maastest.Must(ours.Answers(query))(t)[0].Err)
 
 	network.readsTake(0)
 	maastest.Eventually(t, "the server is in use again", func() bool { return ours.metrics(t)["up"] == 1 })
-	answers, err = ours.Answers(query)
-	require.NoError(t, err)
+	answers := maastest.Must(ours.Answers(query))(t)
 	require.Empty(t, answers[0].Err)
 	require.Contains(t, string(answers[0].JSON), `"8000"`)
 }
 
 // openIn opens a database of a mode.
 func openIn(t *testing.T, mode string, c Config) *DB {
-	t.Helper()
 	c.Dir = t.TempDir()
 	if mode != "stock" {
-		server := maastest.Start(t, "--max-pool-size", "1GiB")
-		attachment, err := maasflag.Attach(nil, &maasflag.Config{
-			URL: server.URL, Owner: "bench", Fallback: mode == "mirror", Transport: "http", Restore: "auto", CacheSize: 64 << 20,
-		}, c.Dir, false, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-		require.NoError(t, err)
-		t.Cleanup(attachment.Detach)
+		attachment := attach(t, c.Dir, mode == "mirror", 64*units.MiB, prometheus.NewRegistry())
 		c.Edit = func(o *tsdb.Options) { o.NewHeadChunkStore = opener(attachment) }
 	}
-	db, err := Open(c)
-	require.NoError(t, err)
-	return db
+	return maastest.Must(Open(c))(t)
 }
 
 // TestAppendAllocates holds what an appended sample allocates beside the stock database's, with all that other

@@ -30,7 +30,7 @@ type pair struct {
 // node is one of them: its directory, its own network to the server, and its process by now.
 type node struct {
 	standby
-	network *network
+	*network
 }
 
 func newPair(t *testing.T) *pair {
@@ -43,7 +43,7 @@ func newPair(t *testing.T) *pair {
 	p.leader, p.follower = p.newNode(), p.newNode()
 	p.begin(p.leader)
 	require.NoError(t, (<-p.leader.opened.Done).Error)
-	require.NoError(t, p.leader.Call("child.CommitAll", Commits{0, 700}, new(none)))
+	p.leader.do(t, "CommitAll", Commits{0, 700})
 	p.commits = timeline{700, Held{[]Commits{{0, 700}}, []Commits{{late, 700}}}}
 	return p
 }
@@ -55,62 +55,49 @@ func (p *pair) newNode() *node {
 // begin starts a node on its directory, whatever that has.
 func (p *pair) begin(n *node) {
 	config := p.config
-	config.Dir, config.URL = n.dir, n.network.url()
+	config.Dir, config.URL = n.dir, n.url()
 	n.process, n.opened = beginProcess(p.t, config)
 }
 
 // follows starts the other one, and waits until it follows.
 func (p *pair) follows() {
-	p.t.Helper()
 	p.begin(p.follower)
 	p.follower.isFollowing(p.t)
 }
 
 func (p *pair) ingest() {
-	p.t.Helper()
-	require.NoError(p.t, p.leader.Call("child.Ingest", Ingestion{
+	p.leader.do(p.t, "Ingest", Ingestion{
 		From: p.commits.next, Journal: p.journal, Every: 8 * time.Millisecond, Compact: 20,
-	}, new(none)))
+	})
 }
 
 // ending is a way in which a leader ends. leave takes it away; back is what becomes of it once the other one leads.
 type ending struct {
-	name  string
-	leave func(p *pair)
-	back  func(p *pair)
-	ready time.Duration
-	all   bool // Nothing is lost, not even of the last second.
+	name    string
+	leave   func(p *pair)
+	back    func(p *pair)
+	lapses  bool // The lease has to.
+	saysWhy bool // The old leader ends with an error.
 }
 
 var endings = []ending{
-	{"kill -9", func(p *pair) { p.leader.kill() }, func(*pair) {}, lease + time.Second, false},
-	{"hand-over", (*pair).handOver, func(p *pair) { require.NoError(p.t, p.leader.Close()) }, time.Second, true},
-	{"SIGSTOP", func(p *pair) { p.leader.pause(p.t) }, func(p *pair) {
-		p.leader.resume(p.t)
-		p.saysWhy()
-	}, lease + time.Second, false},
-	{"a pulled cable", func(p *pair) { p.leader.network.pullOut() }, func(p *pair) {
-		p.leader.network.plugIn()
-		p.saysWhy()
-	}, lease + time.Second, false},
-	{"a silent network", func(p *pair) { p.leader.network.fallSilent() }, func(p *pair) {
-		p.leader.network.speak()
-		p.saysWhy()
-	}, lease + time.Second, false},
+	{name: "kill -9", leave: func(p *pair) { p.leader.kill() }, back: func(*pair) {}, lapses: true},
+	{name: "hand-over", leave: (*pair).handOver, back: func(p *pair) { require.NoError(p.t, p.leader.Close()) }},
+	{"SIGSTOP", func(p *pair) { p.leader.pause(p.t) }, func(p *pair) { p.leader.resume(p.t) }, true, true},
+	{"a pulled cable", func(p *pair) { p.leader.pullOut() }, func(p *pair) { p.leader.plugIn() }, true, true},
+	{"a silent network", func(p *pair) { p.leader.fallSilent() }, func(p *pair) { p.leader.speak() }, true, true},
 }
 
 // handOver is the beginning of a shutdown: rules and scrapes have ended.
 func (p *pair) handOver() {
-	p.t.Helper()
-	require.NoError(p.t, p.leader.Call("child.Pause", none{}, new(none)))
+	p.leader.do(p.t, "Pause", none{})
 	begun := time.Now()
-	require.NoError(p.t, p.leader.Call("child.HandOver", none{}, new(none)))
+	p.leader.do(p.t, "HandOver", none{})
 	require.Less(p.t, time.Since(begun), time.Second)
 }
 
 // saysWhy: a leader that has lost the name ends with an error, as soon as it hears of it.
 func (p *pair) saysWhy() {
-	p.t.Helper()
 	maastest.Eventually(p.t, "the old leader ends", p.leader.hasEnded)
 	require.Equal(p.t, 1, p.leader.cmd.ProcessState.ExitCode())
 	require.Contains(p.t, p.leader.log.String(), "another Prometheus has taken over this owner's name")
@@ -129,14 +116,12 @@ var moments = []struct {
 }
 
 func (p *pair) has(pattern string) bool {
-	found, err := filepath.Glob(filepath.Join(p.leader.dir, pattern))
-	require.NoError(p.t, err)
+	found := maastest.Must(filepath.Glob(filepath.Join(p.leader.dir, pattern)))(p.t)
 	return len(found) > 0
 }
 
 // wait waits for a moment, or a few seconds where that does not come.
 func (p *pair) wait(is func(*pair) bool) {
-	p.t.Helper()
 	time.Sleep(500*time.Millisecond + rand.N(2*time.Second))
 	for deadline := time.Now().Add(3 * time.Second); !is(p) && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
@@ -146,13 +131,15 @@ func (p *pair) wait(is func(*pair) bool) {
 // dies ends the leader, and wants the other one to lead in time, with all that was acknowledged. They have changed
 // their places then.
 func (p *pair) dies(what string, how ending) {
-	p.t.Helper()
 	acknowledged := time.Now().Add(-time.Duration(p.leader.metrics(p.t)["wal_lag_seconds"] * float64(time.Second)))
 	death := time.Now()
 	how.leave(p)
 	took := p.follower.leads(p.t, what)
 	committed := readJournal(p.t, p.journal)
 	how.back(p)
+	if how.saysWhy {
+		p.saysWhy()
+	}
 
 	p.leader, p.follower = p.follower, p.leader
 	if rand.IntN(2) == 0 {
@@ -160,19 +147,18 @@ func (p *pair) dies(what string, how ending) {
 		what += ", and another one right behind it"
 		p.restart(what)
 	}
-	held := p.held(what)
-	if how.all {
-		acknowledged = time.Now()
+	held, ready := p.held(what), lease+time.Second
+	if !how.lapses { // Nothing is lost, not even of the last second.
+		acknowledged, ready = time.Now(), time.Second
 	}
 	p.commits.goOn(p.t, held, committed, acknowledged, death, what)
 	p.wants(held, what)
-	require.Less(p.t, took, how.ready, what)
+	require.Less(p.t, took, ready, what)
 }
 
 // wants is for what is there now. Late samples that were lost may be back: who led before, and is back, may have them
 // in a block of its own.
 func (p *pair) wants(held Held, what string) {
-	p.t.Helper()
 	want := &p.commits.want
 	require.Equal(p.t, want.InOrder, held.InOrder, what)
 	for _, c := range want.Late {
@@ -183,28 +169,13 @@ func (p *pair) wants(held Held, what string) {
 
 // held is what the leader has, once its blocks are there, which must not overlap.
 func (p *pair) held(what string) (held Held) {
-	p.t.Helper()
 	held = p.leader.held(p.t)
-	_, err := p.leader.Blocks()
-	require.NoError(p.t, err, what)
-	return held
-}
-
-// held is what a database has, once its blocks are there.
-func (p *process) held(t *testing.T) (held Held) {
-	t.Helper()
-	maastest.Eventually(t, "blocks are back", func() bool {
-		returning := true
-		require.NoError(t, p.Call("child.Returning", none{}, &returning))
-		return !returning
-	})
-	require.NoError(t, p.Call("child.Held", none{}, &held))
+	require.NoError(p.t, maastest.Err(p.leader.Blocks()), what)
 	return held
 }
 
 // restart ends the leader, which is alone, and starts it again on its directory.
 func (p *pair) restart(what string) {
-	p.t.Helper()
 	p.leader.kill()
 	p.begin(p.leader)
 	require.NoError(p.t, (<-p.leader.opened.Done).Error, what)

@@ -7,7 +7,9 @@ package sameanswers
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -158,46 +160,41 @@ func (c *child) Held(_ none, held *Held) error {
 	defer querier.Close()
 	all := labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, "ingested.*")
 	set := querier.Select(context.Background(), true, nil, all)
-	of := map[string]Held{} // By name and number: generations follow each other.
+	inOrder, lateOnes := map[int]int{}, map[int]int{} // How many series have a commit.
 	for set.Next() {
-		one, err := heldOf(set.At())
-		if err != nil {
+		if err := countCommits(set.At(), inOrder, lateOnes); err != nil {
 			return err
 		}
-		key := set.At().Labels().Get(labels.MetricName) + " " + set.At().Labels().Get("n")
-		one.InOrder = append(one.InOrder, of[key].InOrder...)
-		of[key] = one
 	}
-	if err := set.Err(); err != nil {
-		return err
-	}
-	*held = of["ingested 0"]
-	most := 0
+	series := 0
 	for _, kind := range ingested {
-		for n := range kind.series {
-			one := of[fmt.Sprint(kind.name, " ", n)]
-			one.InOrder = inARow(one.InOrder)
-			most = max(most, number(one.InOrder))
-			held.InOrder = inBoth(inARow(held.InOrder), one.InOrder)
-			if kind.late {
-				held.Late = inBoth(held.Late, one.Late)
-			}
+		series += kind.series
+	}
+	var some int
+	held.Late, _ = ofAll(lateOnes, ingestSeries)
+	if held.InOrder, some = ofAll(inOrder, series); some > 1 {
+		err = fmt.Errorf("all have %v, and some have %d other commits", held.InOrder, some)
+	}
+	return errors.Join(set.Err(), err)
+}
+
+// ofAll are the commits that all series have, and how many others there are.
+func ofAll(counts map[int]int, series int) (list []Commits, some int) {
+	for _, i := range slices.Sorted(maps.Keys(counts)) {
+		switch n := len(list); {
+		case counts[i] != series:
+			some++
+		case n > 0 && list[n-1].To == i:
+			list[n-1].To++
+		default:
+			list = append(list, Commits{i, i + 1})
 		}
 	}
-	if most > number(held.InOrder)+1 {
-		return fmt.Errorf("all have %v, and some %d commits", held.InOrder, most)
-	}
-	return nil
+	return list, some
 }
 
-func number(list []Commits) (sum int) {
-	for _, c := range list {
-		sum += c.To - c.From
-	}
-	return sum
-}
-
-func heldOf(series storage.Series) (held Held, err error) {
+// countCommits adds a series' samples. Generations of a series follow each other, so that a commit is in one of them.
+func countCommits(series storage.Series, inOrder, lateOnes map[int]int) error {
 	it := series.Iterator(nil)
 	for kind := it.Next(); kind != chunkenc.ValNone; kind = it.Next() {
 		t, v := it.AtT(), 0.0
@@ -207,43 +204,14 @@ func heldOf(series storage.Series) (held Held, err error) {
 			_, h := it.AtFloatHistogram(nil)
 			v = h.Sum
 		}
-		i, list := int(t/1000), &held.InOrder
+		i, counts := int(t/1000), inOrder
 		if t%1000 != 0 {
-			i, list = i+late, &held.Late
+			i, counts = i+late, lateOnes
 		}
 		if v != float64(i) {
-			return held, fmt.Errorf("%s has %g at %d", series.Labels(), v, t)
+			return fmt.Errorf("%s has %g at %d", series.Labels(), v, t)
 		}
-		if n := len(*list); n > 0 && (*list)[n-1].To == i {
-			(*list)[n-1].To++
-		} else {
-			*list = append(*list, Commits{i, i + 1})
-		}
+		counts[i]++
 	}
-	return held, it.Err()
-}
-
-// inBoth returns the commits that are in both lists.
-func inBoth(a, b []Commits) (out []Commits) {
-	for _, x := range a {
-		for _, y := range b {
-			if c := (Commits{max(x.From, y.From), min(x.To, y.To)}); c.From < c.To {
-				out = append(out, c)
-			}
-		}
-	}
-	return out
-}
-
-// inARow joins the ranges that follow each other.
-func inARow(list []Commits) (out []Commits) {
-	slices.SortFunc(list, func(a, b Commits) int { return a.From - b.From })
-	for _, c := range list {
-		if n := len(out); n > 0 && out[n-1].To == c.From {
-			out[n-1].To = c.To
-		} else {
-			out = append(out, c)
-		}
-	}
-	return out
+	return it.Err()
 }

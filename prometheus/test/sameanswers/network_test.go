@@ -13,12 +13,11 @@ import (
 	"net/url"
 	"path"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // network stands between the database and the server, and fails as networks do.
@@ -26,9 +25,7 @@ type network struct {
 	t       *testing.T
 	address string
 	target  *url.URL
-
-	mu     sync.Mutex
-	server *http.Server // Nil while the cable is pulled.
+	server  *http.Server // Of the cable that was plugged in last.
 
 	silent  atomic.Pointer[chan struct{}] // Set while nothing comes through; closed when it does again.
 	flipped atomic.Int64                  // Answers that were changed.
@@ -38,9 +35,7 @@ type network struct {
 
 // newNetwork is a network to the server at the URL. It ends with the test.
 func newNetwork(t *testing.T, server string) *network {
-	t.Helper()
-	target, err := url.Parse(server)
-	require.NoError(t, err)
+	target := maastest.Must(url.Parse(server))(t)
 	n := &network{t: t, address: "127.0.0.1:0", target: target}
 	n.plugIn()
 	t.Cleanup(func() {
@@ -56,9 +51,7 @@ func (n *network) url() string {
 
 // plugIn accepts connections, on the port that was used before.
 func (n *network) plugIn() {
-	n.t.Helper()
-	listener, err := net.Listen("tcp", n.address)
-	require.NoError(n.t, err)
+	listener := maastest.Must(net.Listen("tcp", n.address))(n.t)
 	n.address = listener.Addr().String()
 	quiet := log.New(io.Discard, "", 0)
 	proxy := &httputil.ReverseProxy{
@@ -68,7 +61,7 @@ func (n *network) plugIn() {
 		// A server that is gone is a broken connection, not an answer of the proxy's.
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
-	server := &http.Server{ErrorLog: quiet, Handler: http.HandlerFunc(
+	n.server = &http.Server{ErrorLog: quiet, Handler: http.HandlerFunc(
 		func(w http.ResponseWriter, r *http.Request) {
 			if silent := n.silent.Load(); silent != nil {
 				<-*silent
@@ -82,21 +75,11 @@ func (n *network) plugIn() {
 			}
 			proxy.ServeHTTP(w, r)
 		})}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.server = server
-	go func() { _ = server.Serve(listener) }()
+	go func(server *http.Server) { _ = server.Serve(listener) }(n.server)
 }
 
 // pullOut breaks all connections and refuses new ones.
-func (n *network) pullOut() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.server != nil {
-		_ = n.server.Close()
-		n.server = nil
-	}
-}
+func (n *network) pullOut() { _ = n.server.Close() }
 
 // fallSilent keeps connections open, and lets nothing through.
 func (n *network) fallSilent() {

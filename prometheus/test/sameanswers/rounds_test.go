@@ -12,7 +12,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"sort"
 	"testing"
 	"time"
@@ -41,19 +40,22 @@ var deaths = []struct {
 
 // cutAnywhere makes the newest segment of a log shorter, to any length, or makes zeros of its end.
 func cutAnywhere(t *testing.T, dir string) {
-	t.Helper()
-	segments, err := filepath.Glob(filepath.Join(dir, "[0-9]*"))
-	require.NoError(t, err)
-	if len(segments) == 0 {
+	last, size := newestSegment(t, dir)
+	if last == "" {
 		return
 	}
-	last := slices.Max(segments)
-	info, err := os.Stat(last)
-	require.NoError(t, err)
-	require.NoError(t, os.Truncate(last, rand.Int64N(info.Size()+1)))
+	require.NoError(t, os.Truncate(last, rand.Int64N(size+1)))
 	if rand.IntN(2) == 0 {
-		require.NoError(t, os.Truncate(last, info.Size()))
+		require.NoError(t, os.Truncate(last, size))
 	}
+}
+
+// newestSegment is the last of a log, if there is one, and its size.
+func newestSegment(t *testing.T, log string) (path string, size int64) {
+	for _, path = range maastest.Must(filepath.Glob(filepath.Join(log, "[0-9]*")))(t) { // In order.
+		size = maastest.Must(os.Stat(path))(t).Size()
+	}
+	return path, size
 }
 
 // places are where the next Prometheus starts.
@@ -73,83 +75,81 @@ var places = []struct {
 // However a Prometheus ends, and wherever the next one starts, nothing is lost that remote memory had acknowledged. Each
 // round continues the timeline of the one before.
 func TestRounds__nothing_is_lost_that_remote_memory_acknowledged(t *testing.T) {
-	inBothModes(t, runRounds)
+	inBothModes(t, func(t *testing.T, fallback bool) {
+		t.Parallel()
+		_, config := newAlone(t, fallback)
+		journal := filepath.Join(t.TempDir(), "journal")
+		ours := maastest.Must(startProcess(t, config))(t)
+		var commits timeline
+		for round := range longer(10, 100) {
+			// All pairs of a death and a place occur, in any order.
+			how, place := deaths[(round+round/len(places))%len(deaths)], places[round%len(places)]
+			what := fmt.Sprintf("round %d: %s, %s", round, how.name, place.name)
+			t.Log(what)
+			ours.do(t, "Ingest", Ingestion{From: commits.next, Journal: journal})
+			time.Sleep(500*time.Millisecond + rand.N(time.Second))
+			older := copyAlive(t, config.Dir)
+			time.Sleep(500*time.Millisecond + rand.N(time.Second))
+			acknowledged := time.Now().Add(-time.Duration(ours.metrics(t)["wal_lag_seconds"] * float64(time.Second)))
+			death := time.Now()
+			ours.kill()
+
+			left := []string{config.Dir, older}
+			config.Dir = place.make(t, how.leave(t, config.Dir, older))
+			for _, dir := range left { // A hundred of them would take 20 GB.
+				if dir != config.Dir {
+					require.NoError(t, os.RemoveAll(dir))
+				}
+			}
+			ours = maastest.Must(startProcess(t, config))(t)
+			require.Equal(t, 1.0, ours.metrics(t)["up"], what)
+			held := maastest.Must(call[Held](ours, "Held", none{}))(t)
+			if inLongRun() && death.Add(-mayBeLost).After(acknowledged) {
+				acknowledged = death.Add(-mayBeLost)
+			}
+			committed := readJournal(t, journal)
+			require.LessOrEqual(t, end(held.InOrder), commits.next+len(committed)+1, what)
+			require.LessOrEqual(t, end(held.Late), end(held.InOrder), "%s: a late sample is not there before its commit", what)
+			commits.goOn(t, held, committed, acknowledged, death, what)
+			require.Equal(t, commits.want, held, what)
+		}
+		require.NoError(t, ours.Close())
+	})
 }
 
-// newRounds starts a server, and says how a database of it begins.
-func newRounds(t *testing.T, fallback bool) (*maastest.Server, ChildConfig) {
+// newAlone starts a server, and says how a database begins that has it alone.
+func newAlone(t *testing.T, fallback bool) (*maastest.Server, ChildConfig) {
 	server := maastest.Start(t, "--max-pool-size", "1GiB")
 	return server, ChildConfig{
-		Config: Config{Dir: t.TempDir()}, URL: server.URL, Owner: "rounds", Fallback: fallback, Transport: maastest.Transport(), CacheSize: 2 << 20,
+		Config: Config{Dir: t.TempDir()}, URL: server.URL, Owner: "alone", Fallback: fallback,
+		Transport: maastest.Transport(), CacheSize: 2 << 20,
 	}
-}
-
-func runRounds(t *testing.T, fallback bool) {
-	t.Parallel()
-	_, config := newRounds(t, fallback)
-	journal := filepath.Join(t.TempDir(), "journal")
-	ours, err := startProcess(t, config)
-	require.NoError(t, err)
-	var commits timeline
-	for round := range longer(10, 100) {
-		// All pairs of a death and a place occur, in any order.
-		how, place := deaths[(round+round/len(places))%len(deaths)], places[round%len(places)]
-		what := fmt.Sprintf("round %d: %s, %s", round, how.name, place.name)
-		require.NoError(t, ours.Call("child.Ingest", Ingestion{From: commits.next, Journal: journal}, new(none)), what)
-		time.Sleep(500*time.Millisecond + rand.N(time.Second))
-		older := copyAlive(t, config.Dir)
-		time.Sleep(500*time.Millisecond + rand.N(time.Second))
-		acknowledged := time.Now().Add(-time.Duration(ours.metrics(t)["wal_lag_seconds"] * float64(time.Second)))
-		death := time.Now()
-		ours.kill()
-
-		left := []string{config.Dir, older}
-		config.Dir = place.make(t, how.leave(t, config.Dir, older))
-		for _, dir := range left { // A hundred of them would take 20 GB.
-			if dir != config.Dir {
-				require.NoError(t, os.RemoveAll(dir))
-			}
-		}
-		ours, err = startProcess(t, config)
-		require.NoError(t, err, what)
-		require.Equal(t, 1.0, ours.metrics(t)["up"], what)
-		var held Held
-		require.NoError(t, ours.Call("child.Held", none{}, &held), what)
-		if inLongRun() && death.Add(-mayBeLost).After(acknowledged) {
-			acknowledged = death.Add(-mayBeLost)
-		}
-		committed := readJournal(t, journal)
-		require.LessOrEqual(t, end(held.InOrder), commits.next+len(committed)+1, what)
-		require.LessOrEqual(t, end(held.Late), end(held.InOrder), "%s: a late sample is not there before its commit", what)
-		commits.goOn(t, held, committed, acknowledged, death, what)
-		require.Equal(t, commits.want, held, what)
-	}
-	require.NoError(t, ours.Close())
 }
 
 // Compactions follow each other within a look at the log: the late samples in between were in a segment that lived only
 // for a moment. The next Prometheus, elsewhere, has them, also where no block is in remote memory yet.
 func TestRounds__late_samples_that_were_compacted_at_once(t *testing.T) {
-	inBothModes(t, compactAtOnce)
+	inBothModes(t, func(t *testing.T, fallback bool) {
+		_, config := newAlone(t, fallback)
+		config.BlockDuration = 2 * time.Minute
+		ours := maastest.Must(startProcess(t, config))(t)
+		next := 700
+		ours.do(t, "CommitAll", Commits{0, next})
+		for range 5 {
+			ours.do(t, "CommitAll", Commits{next, next + 120})
+			ours.do(t, "Compact", none{})
+			next += 120 // A block.
+		}
+		require.NoError(t, ours.Close())
+		config.Dir = t.TempDir()
+		nextHolds(t, config, next)
+	})
 }
 
-func compactAtOnce(t *testing.T, fallback bool) {
-	_, config := newRounds(t, fallback)
-	config.BlockDuration = 2 * time.Minute
-	ours, err := startProcess(t, config)
-	require.NoError(t, err)
-	next := 700
-	require.NoError(t, ours.Call("child.CommitAll", Commits{0, next}, new(none)))
-	for range 5 {
-		require.NoError(t, ours.Call("child.CommitAll", Commits{next, next + 120}, new(none)))
-		require.NoError(t, ours.Call("child.Compact", none{}, new(none)))
-		next += 120 // A block.
-	}
-	require.NoError(t, ours.Close())
-	config.Dir = t.TempDir()
-	ours, err = startProcess(t, config)
-	require.NoError(t, err)
-	require.Equal(t, Held{[]Commits{{0, next}}, []Commits{{late, next}}}, ours.held(t))
+// nextHolds starts a database, and wants it to hold the commits from 0 on.
+func nextHolds(t *testing.T, config ChildConfig, commits int) {
+	ours := maastest.Must(startProcess(t, config))(t)
+	require.Equal(t, Held{[]Commits{{0, commits}}, []Commits{{late, commits}}}, ours.held(t))
 	require.NoError(t, ours.Close())
 }
 
@@ -162,28 +162,20 @@ func (c *child) BeginLate(none, *none) error {
 // A compaction of late samples has begun when the process dies, and its chunks are lost with the server's memory. The log
 // has all samples, whatever its markers say of chunks.
 func TestRounds__late_samples_of_a_compaction_that_has_begun(t *testing.T) {
-	inBothModes(t, beginCompaction)
-}
-
-func beginCompaction(t *testing.T, fallback bool) {
-	server, config := newRounds(t, fallback)
-	ours, err := startProcess(t, config)
-	require.NoError(t, err)
-	require.NoError(t, ours.Call("child.CommitAll", Commits{0, 730}, new(none)))
-	require.NoError(t, ours.Call("child.BeginLate", none{}, new(none)))
-	require.NoError(t, ours.Call("child.CommitAll", Commits{730, 733}, new(none)))
-	ours.kill()
-	server.Kill()
-	server.Restart()
-	ours, err = startProcess(t, config)
-	require.NoError(t, err)
-	require.Equal(t, Held{[]Commits{{0, 733}}, []Commits{{late, 733}}}, ours.held(t))
-	require.NoError(t, ours.Close())
+	inBothModes(t, func(t *testing.T, fallback bool) {
+		server, config := newAlone(t, fallback)
+		ours := maastest.Must(startProcess(t, config))(t)
+		ours.do(t, "CommitAll", Commits{0, 730})
+		ours.do(t, "BeginLate", none{})
+		ours.do(t, "CommitAll", Commits{730, 733})
+		ours.kill()
+		server.Restart()
+		nextHolds(t, config, 733)
+	})
 }
 
 // copyAlive copies a data directory that is in use: meanwhile files may grow or disappear.
 func copyAlive(t *testing.T, from string) string {
-	t.Helper()
 	to := t.TempDir()
 	files, err := shared.Contents(from, "wal/[0-9]*", "wbl/[0-9]*", "chunks_head/[0-9]*", "maas.json")
 	require.True(t, err == nil || errors.Is(err, os.ErrNotExist), err)
@@ -207,7 +199,6 @@ type timeline struct {
 // goOn takes what is there after a death for what is to be there from now on. Of the commits since the one before, all
 // that were acknowledged must be there.
 func (l *timeline) goOn(t *testing.T, held Held, committed []time.Time, acknowledged, death time.Time, what string) {
-	t.Helper()
 	inOrder, first := end(held.InOrder), max(l.next, late)
 	logged := endFrom(held.Late, first)
 	t.Logf("%s: %d commits, the last %s and, of late samples, the last %s are lost", what, l.next+len(committed),
@@ -250,9 +241,7 @@ func joined(list []Commits, c Commits) []Commits {
 }
 
 func readJournal(t *testing.T, path string) (times []time.Time) {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	require.NoError(t, err)
+	b := maastest.Must(os.ReadFile(path))(t)
 	for ; len(b) >= 8; b = b[8:] {
 		times = append(times, time.Unix(0, int64(binary.LittleEndian.Uint64(b))))
 	}

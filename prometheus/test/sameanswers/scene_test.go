@@ -9,14 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
-	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 const (
@@ -33,21 +32,18 @@ type scene struct {
 	whole  *testing.T // Of the timeline, with which everything ends that was started.
 	size   size
 	stock  *DB
-	config ChildConfig
+	config ChildConfig // With what both were fed.
 	ours   *process
 	server *maastest.Server
 	memory string // The server's memory file.
 	*network
-	fed int
 }
 
 // newScene starts all of it: in mirror mode with fallback, in remote mode without. Changes to a Config apply to both
 // databases.
 func newScene(t *testing.T, size size, fallback bool, changes ...func(*ChildConfig)) *scene {
-	t.Helper()
 	s := &scene{t: t, whole: t, size: size}
-	shm, err := os.MkdirTemp("/dev/shm", "same-answers-")
-	require.NoError(t, err)
+	shm := maastest.Must(os.MkdirTemp("/dev/shm", "same-answers-"))(t)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(shm)) })
 	s.memory = filepath.Join(shm, "memory")
 	pool := fmt.Sprintf("%dKiB", 256*max(s.size.series, 2_000)) // Most of it is for the tail of the log.
@@ -70,43 +66,34 @@ func newScene(t *testing.T, size size, fallback bool, changes ...func(*ChildConf
 
 // start opens our database with what its directory and the server hold.
 func (s *scene) start() {
-	s.t.Helper()
-	s.config.Fed = s.fed
-	ours, err := startProcess(s.whole, s.config)
-	require.NoError(s.t, err)
-	s.ours = ours
+	s.ours = maastest.Must(startProcess(s.whole, s.config))(s.t)
 }
 
 // stop ends our database as a shutdown does.
 func (s *scene) stop() {
-	s.t.Helper()
 	require.NoError(s.t, s.ours.Close())
 }
 
 // feed gives both databases the load's next minutes.
 func (s *scene) feed(d time.Duration) {
-	s.t.Helper()
-	s.fed += StepsIn(d)
-	require.NoError(s.t, feed(s.stock, s.ours, s.fed))
+	s.config.Fed += StepsIn(d)
+	require.NoError(s.t, feed(s.stock, s.ours, s.config.Fed))
 }
 
 // feedThrough is feed, and waits until the server has all of it.
 func (s *scene) feedThrough(d time.Duration) {
-	s.t.Helper()
 	s.feed(d)
 	s.inUse()
 }
 
 // restart is a shutdown and the next start.
 func (s *scene) restart() {
-	s.t.Helper()
 	s.stop()
 	s.start()
 }
 
 // takeOver takes the whole data directory away. Another node, on an empty one, takes over.
 func (s *scene) takeOver() {
-	s.t.Helper()
 	s.ours.kill()
 	s.config.Dir = s.whole.TempDir()
 	s.start()
@@ -114,7 +101,6 @@ func (s *scene) takeOver() {
 
 // same wants everything equal.
 func (s *scene) same(when string) {
-	s.t.Helper()
 	requireSame(s.t, s.stock, s.ours, when)
 }
 
@@ -123,11 +109,8 @@ var clearWords = regexp.MustCompile(`memory server|remote memory|MaaS|maasd`)
 
 // sameOrClear wants each answer to be right or a clear error.
 func (s *scene) sameOrClear() {
-	s.t.Helper()
-	want, err := s.stock.Answers(Queries())
-	require.NoError(s.t, err)
-	got, err := s.ours.Answers(Queries())
-	require.NoError(s.t, err)
+	want := maastest.Must(s.stock.Answers(Queries()))(s.t)
+	got := maastest.Must(s.ours.Answers(Queries()))(s.t)
 	failed := 0
 	for i, q := range Queries() {
 		if got[i].Err != "" {
@@ -142,33 +125,25 @@ func (s *scene) sameOrClear() {
 
 // inUse waits until our database uses the server, and the server holds all that it should.
 func (s *scene) inUse() {
-	s.t.Helper()
-	maastest.Eventually(s.t, "the server is in use", func() bool {
-		return s.ours.metrics(s.t)["up"] == 1
-	})
+	settle(s.t, func() map[string]float64 { return s.ours.metrics(s.t) })
+}
+
+// settle waits until the server is in use, and has everything.
+func settle(t *testing.T, metrics func() map[string]float64) {
+	maastest.Eventually(t, "the server is in use", func() bool { return metrics()["up"] == 1 })
 	stored := -1.0
-	maastest.Eventually(s.t, "the server has all", func() bool {
-		m := s.ours.metrics(s.t)
-		last := stored
+	maastest.Eventually(t, "the server has all", func() bool {
+		m, last := metrics(), stored
 		stored = m["stored_bytes"]
 		time.Sleep(time.Second)
 		return stored == last && m["dirty_bytes"] == 0 && m["wal_lag_seconds"] < 2
 	})
 }
 
-// reads wants proof that answers came from remote memory.
-func (s *scene) reads() {
-	s.t.Helper()
-	m := s.ours.metrics(s.t)
-	require.Positive(s.t, m["read_bytes_total"], m)
-	require.Positive(s.t, m["chunks_written_total"], m)
-}
-
 // delete deletes all samples of a metric.
 func (s *scene) delete(name string) {
-	s.t.Helper()
 	require.NoError(s.t, s.stock.Delete(name))
-	require.NoError(s.t, s.ours.Call("child.Delete", name, new(none)))
+	s.ours.do(s.t, "Delete", name)
 }
 
 // withBlocks has room for blocks in remote memory.
@@ -181,8 +156,65 @@ func inBothModes(t *testing.T, test func(t *testing.T, fallback bool)) {
 	}
 }
 
-// stranger is a client that has nothing to do with our database.
-func (s *scene) stranger() *maas.Client {
-	s.t.Helper()
-	return shared.Client(s.t, s.server.URL)
+// size is how much a run feeds.
+type size struct {
+	seed   uint64
+	series int
+	steps  int
+}
+
+// inLongRun says whether this run has every fault, at the full size.
+func inLongRun() bool {
+	return os.Getenv("MAAS_LONG") != ""
+}
+
+// longer is how much of something a short run has, and a long one.
+func longer(short, long int) int {
+	if inLongRun() {
+		return long
+	}
+	return short
+}
+
+// smallerSize is for tests that need no more: in a short run, a quarter of the series.
+func smallerSize(t *testing.T) size {
+	s := runSize(t)
+	s.series = min(s.series, longer(500, s.series))
+	return s
+}
+
+// feed gives both databases the load up to a step, side by side.
+func feed(stock, ours Subject, upTo int) error {
+	_, _, err := both(stock, ours, func(s Subject) (struct{}, error) { return struct{}{}, s.Feed(upTo) })
+	return err
+}
+
+// runSize is the size of a short run or, with MAAS_LONG=1, of a long one. MAAS_SEED repeats a run.
+func runSize(t *testing.T) size {
+	s := size{seed: uint64(time.Now().UnixNano()), series: longer(2_000, 20_000), steps: StepsIn(6 * time.Hour)}
+	if text := os.Getenv("MAAS_SEED"); text != "" {
+		s.seed = maastest.Must(strconv.ParseUint(text, 10, 64))(t)
+	}
+	if testing.Short() {
+		s.series = 400
+	}
+	t.Logf("%d series, %d steps of %s; repeat with MAAS_SEED=%d", s.series, s.steps, Interval, s.seed)
+	return s
+}
+
+func (s size) config(t *testing.T) Config {
+	return Config{Dir: t.TempDir(), Seed: s.seed, Series: s.series}
+}
+
+func open(t *testing.T, c Config) *DB {
+	db := maastest.Must(Open(c))(t)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return db
+}
+
+// requireSame wants equal answers, equal samples and equal blocks.
+func requireSame(t *testing.T, stock, ours Subject, when string) {
+	require.NoError(t, CompareAnswers(stock, ours, Queries()), when)
+	require.NoError(t, CompareSamples(stock, ours), when)
+	require.NoError(t, CompareBlocks(stock, ours), when)
 }

@@ -6,9 +6,11 @@ package sameanswers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,15 +22,17 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/maas-memory/maas/go/maastest"
 )
 
-// observed is the stock mapper behind the seam, which counts what is written and hands each chunk
-// that is read to onRead, if there is one.
+// observed is the stock mapper behind the seam, which counts what is written and hands some of the chunks that are read
+// to onRead, if there is one.
 type observed struct {
 	*chunks.ChunkDiskMapper
 	written, outOfOrder, large, read atomic.Int64
 
-	onRead func(chunks.ChunkDiskMapperRef, chunkenc.Chunk) chunkenc.Chunk
+	onRead func(chunkenc.Chunk) chunkenc.Chunk
 	onEach func(chunks.HeadSeriesRef) bool // Whether IterateAllChunks reports a chunk of the series.
 }
 
@@ -55,8 +59,8 @@ func (o *observed) WriteChunk(
 func (o *observed) Chunk(ref chunks.ChunkDiskMapperRef) (chunkenc.Chunk, error) {
 	o.read.Add(1)
 	chk, err := o.ChunkDiskMapper.Chunk(ref)
-	if err == nil && o.onRead != nil {
-		chk = o.onRead(ref, chk)
+	if err == nil && o.onRead != nil && ref%97 == 0 {
+		chk = o.onRead(chk)
 	}
 	return chk, err
 }
@@ -101,99 +105,71 @@ func TestTheSeamChangesNothing(t *testing.T) {
 // A comparison is worth what it catches: each of these stores is wrong in one small way.
 func TestABrokenStoreIsCaught(t *testing.T) {
 	s := smallerSize(t)
-	upTo := StepsIn(150 * time.Minute)
 	stock := open(t, s.config(t))
-	require.NoError(t, stock.Feed(upTo))
-
+	require.NoError(t, stock.Feed(StepsIn(150*time.Minute)))
 	other := map[chunkenc.Encoding]chunkenc.Chunk{}
-	for name, store := range map[string]*observed{
-		"another chunk of the same kind": {onRead: func(ref chunks.ChunkDiskMapperRef, chk chunkenc.Chunk) chunkenc.Chunk {
+	for name, wrong := range map[string]func(chunkenc.Chunk) chunkenc.Chunk{
+		"another chunk of the same kind": func(chk chunkenc.Chunk) chunkenc.Chunk {
 			defer func() { other[chk.Encoding()] = chk }()
-			if last := other[chk.Encoding()]; last != nil && ref%97 == 0 {
-				return last
-			}
-			return chk
-		}},
-		"a chunk without its last sample": {onRead: func(ref chunks.ChunkDiskMapperRef, chk chunkenc.Chunk) chunkenc.Chunk {
-			if ref%97 != 0 {
-				return chk
-			}
-			b := append([]byte(nil), chk.Bytes()...)
+			return cmp.Or(other[chk.Encoding()], chk)
+		},
+		"a chunk without its last sample": func(chk chunkenc.Chunk) chunkenc.Chunk {
+			b := bytes.Clone(chk.Bytes())
 			b[1]--
-			short, err := chunkenc.FromData(chk.Encoding(), b)
-			require.NoError(t, err)
-			return short
-		}},
-		"an empty chunk": {onRead: func(ref chunks.ChunkDiskMapperRef, chk chunkenc.Chunk) chunkenc.Chunk {
-			if ref%97 == 0 {
-				return chunkenc.NewXORChunk()
-			}
-			return chk
-		}},
+			return maastest.Must(chunkenc.FromData(chk.Encoding(), b))(t)
+		},
+		"an empty chunk": func(chunkenc.Chunk) chunkenc.Chunk { return chunkenc.NewXORChunk() },
 	} {
-		t.Run(name, func(t *testing.T) {
-			config := s.config(t)
-			config.Edit = store.edit
-			ours := open(t, config)
-			require.NoError(t, ours.Feed(upTo))
-			require.Error(t, CompareAnswers(stock, ours, Queries()))
-			require.Error(t, CompareSamples(stock, ours))
-		})
+		t.Run(name, func(t *testing.T) { isCaught(t, stock, s.config(t), &observed{onRead: wrong}) })
 	}
 }
 
 // A replay that lacks chunks which the snapshot relies on silently loses samples.
 func TestALossAtRestartIsCaught(t *testing.T) {
 	s := smallerSize(t)
-	upTo := StepsIn(150 * time.Minute)
-	stock := open(t, s.config(t))
-	require.NoError(t, stock.Feed(upTo))
-
-	config := s.config(t)
+	stock, config := open(t, s.config(t)), s.config(t)
 	config.SnapshotOnClose = true
-	ours, err := Open(config)
-	require.NoError(t, err)
-	require.NoError(t, ours.Feed(upTo))
+	ours := maastest.Must(Open(config))(t)
+	config.Fed = StepsIn(150 * time.Minute)
+	require.NoError(t, feed(stock, ours, config.Fed))
 	require.NoError(t, ours.Close())
+	isCaught(t, stock, config, &observed{onEach: func(series chunks.HeadSeriesRef) bool { return series%50 != 0 }})
+}
 
-	store := observed{onEach: func(series chunks.HeadSeriesRef) bool { return series%50 != 0 }}
-	config.Fed, config.Edit = upTo, store.edit
-	reopened := open(t, config)
-	require.Error(t, CompareAnswers(stock, reopened, Queries()))
-	require.Error(t, CompareSamples(stock, reopened))
+// isCaught feeds a database on a store as much as the stock one, and wants the comparison to find a difference.
+func isCaught(t *testing.T, stock *DB, config Config, store *observed) {
+	config.Edit = store.edit
+	ours := open(t, config)
+	require.NoError(t, ours.Feed(stock.fed))
+	require.Error(t, CompareAnswers(stock, ours, Queries()))
+	require.Error(t, CompareSamples(stock, ours))
 }
 
 // requireNotEmpty wants no answer to be empty: two empty answers are always equal.
 func requireNotEmpty(t *testing.T, s Subject) {
-	t.Helper()
 	require.GreaterOrEqual(t, len(Queries()), 60)
-	answers, err := s.Answers(Queries())
-	require.NoError(t, err)
+	answers := maastest.Must(s.Answers(Queries()))(t)
 	var empties []string
 	for i, q := range Queries() {
-		empty := bytes.Contains(answers[i].JSON, []byte(`"result":[]`)) ||
-			!bytes.Contains(answers[i].JSON, []byte(`"data":`))
-		if empty {
+		json := string(answers[i].JSON)
+		if strings.Contains(json, `"result":[]`) || !strings.Contains(json, `"data":`) {
 			empties = append(empties, q.String())
 		}
 	}
 	require.Empty(t, empties)
 }
 
-// openFed opens a database with one sample a minute for the given hours.
-func openFed(t *testing.T, hours int) *tsdb.DB {
-	t.Helper()
+// openFed opens a database with one sample a minute for eight hours.
+func openFed(t *testing.T) *tsdb.DB {
 	o := tsdb.DefaultOptions()
 	o.BlockReloadInterval = 24 * time.Hour
-	db, err := tsdb.Open(t.TempDir(), nil, nil, o, nil)
-	require.NoError(t, err)
+	db := maastest.Must(tsdb.Open(t.TempDir(), nil, nil, o, nil))(t)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	db.DisableCompactions()
-	for minute := range int64(60 * hours) {
+	for minute := range int64(8 * 60) {
 		app := db.Appender(context.Background())
 		// The first sample of each range of two hours comes 7 s after the range begins.
-		_, err := app.Append(0, labels.FromStrings(labels.MetricName, "m"), minute*60_000+7_000, float64(minute))
-		require.NoError(t, err)
+		maastest.Must(app.Append(0, labels.FromStrings(labels.MetricName, "m"), minute*60_000+7_000, float64(minute)))(t)
 		require.NoError(t, app.Commit())
 	}
 	return db
@@ -201,7 +177,6 @@ func openFed(t *testing.T, hours int) *tsdb.DB {
 
 // copyBlock copies a block from one database to another.
 func copyBlock(t *testing.T, to, from *tsdb.DB, i int) {
-	t.Helper()
 	b := from.Blocks()[i]
 	require.NoError(t, to.AddBlocks(func() error {
 		return os.CopyFS(filepath.Join(to.Dir(), b.Meta().ULID.String()), os.DirFS(b.Dir()))
@@ -210,7 +185,7 @@ func copyBlock(t *testing.T, to, from *tsdb.DB, i int) {
 
 // Added blocks replace the part of the head that covers the same time, which would otherwise be compacted again.
 func TestAddBlocks__the_head_is_not_compacted_once_more(t *testing.T) {
-	first, second := openFed(t, 8), openFed(t, 8)
+	first, second := openFed(t), openFed(t)
 	require.NoError(t, first.Compact(context.Background()))
 	require.Len(t, first.Blocks(), 3)
 	copyBlock(t, second, first, 1) // Another block lies between this one and the head.
@@ -219,9 +194,5 @@ func TestAddBlocks__the_head_is_not_compacted_once_more(t *testing.T) {
 	require.GreaterOrEqual(t, second.Head().MinTime(), second.Blocks()[1].MaxTime())
 	require.NoError(t, second.Compact(context.Background()))
 	require.Empty(t, inOrderOverlaps(second.Blocks()))
-	want, err := (&DB{db: first}).Samples(0)
-	require.NoError(t, err)
-	got, err := (&DB{db: second}).Samples(0)
-	require.NoError(t, err)
-	require.NoError(t, compareDigests(want, got))
+	require.NoError(t, CompareSamples(&DB{db: first}, &DB{db: second}))
 }
