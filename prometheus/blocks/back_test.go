@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
@@ -140,7 +141,7 @@ func TestReturn__a_grandchild_takes_the_place_of_all(t *testing.T) {
 }
 
 func TestReturn__goes_on_when_the_server_was_away_and_ends_when_it_lost_all(t *testing.T) {
-	shm := shared.Must(os.MkdirTemp("/dev/shm", "blocks-"))(t)
+	shm := maastest.Must(os.MkdirTemp("/dev/shm", "blocks-"))(t)
 	defer os.RemoveAll(shm)
 	file := filepath.Join(shm, "memory")
 	d, n, _, _, c := newLeader(t, "--memory-file", file)

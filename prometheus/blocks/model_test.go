@@ -17,7 +17,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
 
-	"github.com/maas-memory/maas/prometheus/test/shared"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // model knows what a data directory and remote memory should hold, whatever happens to them.
@@ -38,7 +38,7 @@ type model struct {
 func TestModel__what_was_whole_and_never_deleted_comes_back(t *testing.T) {
 	seed := time.Now().UnixNano()
 	if text := os.Getenv("MAAS_SEED"); text != "" {
-		seed = shared.Must(strconv.ParseInt(text, 10, 64))(t)
+		seed = maastest.Must(strconv.ParseInt(text, 10, 64))(t)
 	}
 	steps := 60
 	if os.Getenv("MAAS_LONG") != "" {

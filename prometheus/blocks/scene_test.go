@@ -86,7 +86,7 @@ func (d *dataDir) birth(from, to int64) ulid.ULID {
 }
 
 func (d *dataDir) meta(id ulid.ULID) (m meta) {
-	b := shared.Must(os.ReadFile(filepath.Join(d.block(id), metaName)))(d.t)
+	b := maastest.Must(os.ReadFile(filepath.Join(d.block(id), metaName)))(d.t)
 	require.NoError(d.t, json.Unmarshal(b, &m))
 	return m
 }
@@ -128,7 +128,7 @@ func (d *dataDir) write(m meta, size int) {
 
 // writeMeta writes meta.json as upstream does, as far as that matters here.
 func (d *dataDir) writeMeta(dir string, m meta) {
-	b := shared.Must(json.Marshal(m))(d.t)
+	b := maastest.Must(json.Marshal(m))(d.t)
 	tmp := filepath.Join(dir, metaName+".tmp")
 	require.NoError(d.t, os.WriteFile(tmp, b, 0o666))
 	require.NoError(d.t, os.Rename(tmp, filepath.Join(dir, metaName)))
@@ -139,7 +139,7 @@ func (d *dataDir) writeStones(dir string, intervals int) (total uint64) {
 	for i := range intervals {
 		stones.AddInterval(1, tombstones.Interval{Mint: int64(10 * i), Maxt: int64(10*i + 1)})
 	}
-	shared.Must(tombstones.WriteFile(slog.New(slog.DiscardHandler), dir, stones))(d.t)
+	maastest.Must(tombstones.WriteFile(slog.New(slog.DiscardHandler), dir, stones))(d.t)
 	return stones.Total()
 }
 
@@ -166,7 +166,7 @@ const allBlocks = "0*"
 func (d *dataDir) contents() map[string]string { return d.contentsOf(allBlocks) }
 
 func (d *dataDir) contentsOf(block string) map[string]string {
-	return shared.Must(shared.Contents(d.path, block))(d.t)
+	return maastest.Must(shared.Contents(d.path, block))(d.t)
 }
 
 // unchanging is contents without the pairs.
@@ -187,7 +187,7 @@ func (d *dataDir) blockBytes() (n float64) {
 
 // here are the blocks of the directory.
 func (d *dataDir) here() (ids []ulid.ULID) {
-	for _, path := range shared.Must(filepath.Glob(filepath.Join(d.path, allBlocks, metaName)))(d.t) {
+	for _, path := range maastest.Must(filepath.Glob(filepath.Join(d.path, allBlocks, metaName)))(d.t) {
 		if id, err := ulid.ParseStrict(filepath.Base(filepath.Dir(path))); err == nil {
 			ids = append(ids, id)
 		}
@@ -233,7 +233,7 @@ func (d *dataDir) open(follow bool) (*memory.Manager, *slog.Logger) {
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	return shared.Must(memory.Open(context.Background(), memory.Options{
+	return maastest.Must(memory.Open(context.Background(), memory.Options{
 		URL: d.server.URL, Owner: "node", Transport: "http", Dir: d.path, Required: !follow, Follow: follow,
 		Logger: log, Metrics: memory.NewMetrics(nil),
 	}))(d.t), log
@@ -397,7 +397,7 @@ func (n *node) damage(id ulid.ULID) {
 	b := make([]byte, 1)
 	require.NoError(n.d.t, f.ReadAt(context.Background(), n.d.client, b, 100))
 	b[0]++
-	ranges := shared.Must(f.Ranges(nil, b, 100))(n.d.t)
+	ranges := maastest.Must(f.Ranges(nil, b, 100))(n.d.t)
 	require.NoError(n.d.t, n.d.client.WriteV(context.Background(), ranges))
 }
 

@@ -19,7 +19,6 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
-	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // owned is the output of the maas command, which is written in C, about an owner.
@@ -99,7 +98,7 @@ func TestStatus__the_maas_command_reads_what_is_written_here(t *testing.T) {
 	require.Zero(t, o.Kinds["other"].Allocations)
 
 	sum := 0.0
-	for _, l := range shared.Must(d.client.List(t.Context(), n.Owner()))(t) {
+	for _, l := range maastest.Must(d.client.List(t.Context(), n.Owner()))(t) {
 		sum += float64(l.ActualSize)
 	}
 	require.Equal(t, sum, o.All.Allocated)

@@ -17,7 +17,6 @@ import (
 	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/remotefile"
-	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 func TestCopier__brings_back_every_block_bit_for_bit_and_moves_no_byte_twice(t *testing.T) {
@@ -350,7 +349,7 @@ func TestCopier__asks_what_is_there_while_others_free(t *testing.T) {
 	n.settled(a)
 	arena := n.Arena()
 	for range 1000 {
-		lent := shared.Must(d.client.Allocate(t.Context(), maas.AllocateOptions{Size: 4096, Owner: n.Owner(), Lifetime: "delete"}))(t)
+		lent := maastest.Must(d.client.Allocate(t.Context(), maas.AllocateOptions{Size: 4096, Owner: n.Owner(), Lifetime: "delete"}))(t)
 		_, _, err := d.client.Free(t.Context(), lent[0].ID)
 		require.NoError(t, err)
 	}
@@ -369,7 +368,7 @@ func TestCopier__a_block_that_waits_takes_no_room(t *testing.T) {
 	u := n.uploadLocked(n.blocks[child])
 	n.mu.Unlock()
 	for i, f := range u.local { // It is interrupted.
-		bytes := shared.Must(os.ReadFile(filepath.Join(d.block(child), f.Name)))(t)
+		bytes := maastest.Must(os.ReadFile(filepath.Join(d.block(child), f.Name)))(t)
 		require.NoError(t, n.append(u.files[i], bytes[:1]))
 	}
 	next := d.birth(20, 30)

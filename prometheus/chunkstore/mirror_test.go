@@ -18,7 +18,6 @@ import (
 
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/headchunk"
-	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // forgetful is a local mapper that can no longer read, so that reads come from remote memory.
@@ -124,7 +123,7 @@ func TestMirror__knows_where_the_chunks_end(t *testing.T) {
 	number, length = s.chunksEnd()
 	require.Equal(t, uint32(1), number)
 	require.NoError(t, s.end())
-	b := shared.Must(os.ReadFile(filepath.Join(s.dir, "chunks_head", "000001")))(t)
+	b := maastest.Must(os.ReadFile(filepath.Join(s.dir, "chunks_head", "000001")))(t)
 	n, records := headchunk.Prefix(b[headchunk.FileHeaderSize:])
 	require.Equal(t, len(all), records)
 	require.Equal(t, int64(headchunk.FileHeaderSize+n), length)

@@ -20,7 +20,6 @@ import (
 
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/headchunk"
-	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // seriesLock is free whenever a read waits.
@@ -64,7 +63,7 @@ func TestRemote__a_compaction_has_the_patience_that_a_query_has_not(t *testing.T
 
 	delay.Store(int64(1500 * time.Millisecond))
 	var lock seriesLock
-	require.Equal(t, all[0].data, shared.Must(s.patiently(all[0].ref, &lock))(t))
+	require.Equal(t, all[0].data, maastest.Must(s.patiently(all[0].ref, &lock))(t))
 	require.Greater(t, lock.unlocked, 1, "unlocked while it waited")
 	require.True(t, s.m.Up())
 	require.Zero(t, testutil.ToFloat64(s.m.Metrics().Errors.WithLabelValues("read")))
@@ -72,7 +71,7 @@ func TestRemote__a_compaction_has_the_patience_that_a_query_has_not(t *testing.T
 	_, err := s.Chunk(all[500].ref)
 	require.ErrorContains(t, err, "did not answer")
 	require.False(t, s.m.Up())
-	require.Equal(t, all[900].data, shared.Must(s.patiently(all[900].ref, &lock))(t), "although the query has opened the breaker")
+	require.Equal(t, all[900].data, maastest.Must(s.patiently(all[900].ref, &lock))(t), "although the query has opened the breaker")
 	_, err = s.patiently(makeRef(all[0].file()+1, 8), &lock)
 	require.ErrorContains(t, err, "no head chunk", "at once")
 	delay.Store(0)
@@ -99,7 +98,7 @@ func TestRemote__a_compaction_outlasts_a_short_outage(t *testing.T) {
 // writeEmpty adds n chunks of so many zeros, and waits until they are in remote memory.
 func (s *remote) writeEmpty(n, size int) (refs []chunks.ChunkDiskMapperRef) {
 	s.t.Helper()
-	chk := shared.Must(chunkenc.FromData(chunkenc.EncXOR, make([]byte, size)))(s.t)
+	chk := maastest.Must(chunkenc.FromData(chunkenc.EncXOR, make([]byte, size)))(s.t)
 	for range n {
 		refs = append(refs, s.WriteChunk(1, 0, 0, chk, false, nil))
 	}
@@ -117,7 +116,7 @@ func TestReader__hits_and_misses_are_blocks(t *testing.T) {
 		last := first + headchunk.EncodedSize(1000) - 1
 		blocks := last/blockSize - first/blockSize + 1
 		hadHits, hadMisses := testutil.ToFloat64(hits), testutil.ToFloat64(misses)
-		shared.Must(s.Chunk(refs[i]))(t)
+		maastest.Must(s.Chunk(refs[i]))(t)
 		missed := testutil.ToFloat64(misses) - hadMisses
 		require.Equal(t, float64(blocks), testutil.ToFloat64(hits)-hadHits+missed, "chunk %d", i)
 	}
@@ -144,7 +143,7 @@ func TestReader__reads_ahead_in_streams_that_alternate(t *testing.T) {
 			hadMisses, hadRead := testutil.ToFloat64(misses), testutil.ToFloat64(read)
 			for i := range len(refs) / streams {
 				for stream := range streams {
-					shared.Must(s.Chunk(refs[stream*len(refs)/streams+i]))(t)
+					maastest.Must(s.Chunk(refs[stream*len(refs)/streams+i]))(t)
 				}
 			}
 			missed, bytes := testutil.ToFloat64(misses)-hadMisses, testutil.ToFloat64(read)-hadRead

@@ -49,7 +49,7 @@ func (w written) file() uint32 {
 }
 
 func open(t *testing.T, url, dir string, required bool) *memory.Manager {
-	return shared.Must(memory.Open(context.Background(), memory.Options{
+	return maastest.Must(memory.Open(context.Background(), memory.Options{
 		URL: url, Owner: "test", Transport: "http", Dir: dir, Required: required,
 		Logger: slog.New(slog.DiscardHandler), Metrics: memory.NewMetrics(nil),
 	}))(t)
@@ -59,7 +59,7 @@ func write(t *testing.T, s Local, rnd *rand.Rand, n int) []written {
 	all := make([]written, n)
 	for i := range all {
 		c := chunkenc.NewXORChunk()
-		a := shared.Must(c.Appender())(t)
+		a := maastest.Must(c.Appender())(t)
 		for j := range 1 + rnd.Intn(120) {
 			a.Append(0, int64(i*1000+j), rnd.NormFloat64())
 		}
@@ -77,7 +77,7 @@ func writeChunk(t *testing.T, s Local, l listed, c chunkenc.Chunk) written {
 
 func checkReads(t *testing.T, s Local, all []written) {
 	for _, w := range all {
-		require.Equal(t, w.data, string(shared.Must(s.Chunk(w.ref))(t).Bytes()))
+		require.Equal(t, w.data, string(maastest.Must(s.Chunk(w.ref))(t).Bytes()))
 	}
 }
 
@@ -130,7 +130,7 @@ func remoteAt(t *testing.T, server *maastest.Server, url string, o RemoteOptions
 func (s *remote) start(url string, o RemoteOptions) {
 	s.ended, s.m = false, open(s.t, url, s.dir, true)
 	o.Fatal = func(err error) { s.fatal <- err }
-	s.Remote = shared.Must(NewRemote(s.m, o))(s.t)
+	s.Remote = maastest.Must(NewRemote(s.m, o))(s.t)
 }
 
 // end closes the store and its session.
@@ -190,7 +190,7 @@ func lookAnew(t *testing.T, m *memory.Manager) {
 
 // lose frees the beginning of a file behind the store's back.
 func (s *remote) lose(file int) {
-	ranges := shared.Must(s.files[file].file.Ranges(nil, make([]byte, 1), 0))(s.t)
+	ranges := maastest.Must(s.files[file].file.Ranges(nil, make([]byte, 1), 0))(s.t)
 	_, _, err := s.client.Free(context.Background(), ranges[0].ID)
 	require.NoError(s.t, err)
 }
@@ -206,7 +206,7 @@ func (s *remote) allocates(n int) {
 
 // localChunks is the stock store of head chunks in a directory.
 func localChunks(t *testing.T, dir string) *chunks.ChunkDiskMapper {
-	return shared.Must(chunks.NewChunkDiskMapper(nil, dir, chunkenc.NewPool(), chunks.MinWriteBufferSize, 0))(t)
+	return maastest.Must(chunks.NewChunkDiskMapper(nil, dir, chunkenc.NewPool(), chunks.MinWriteBufferSize, 0))(t)
 }
 
 // mirror is a Mirror in a directory, with the tail that copies its files, and its server, which has 256 MiB.
@@ -237,7 +237,7 @@ func (s *mirror) start() {
 	s.m = open(s.t, s.server.URL, s.dir, false)
 	s.tail = tail.Start(s.m, tail.Options{Dir: s.dir, Chunks: true, Interval: 10 * time.Millisecond, Logger: log})
 	local := localChunks(s.t, filepath.Join(s.dir, "chunks_head"))
-	s.Mirror = shared.Must(NewMirror(local, s.m, s.tail, Options{CacheSize: 1, Logger: log}))(s.t)
+	s.Mirror = maastest.Must(NewMirror(local, s.m, s.tail, Options{CacheSize: 1, Logger: log}))(s.t)
 	list(s.t, s)
 	s.BeginSorted()
 }

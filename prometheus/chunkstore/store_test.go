@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
-	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 func TestRemote__chunks_are_there_again_after_a_restart(t *testing.T) {
@@ -139,7 +138,7 @@ func TestRemote__what_waits_in_many_batches_is_read_and_arrives(t *testing.T) {
 	s.CutNewFile()
 	data := make([]byte, 3*maxFlush)
 	s.rnd.Read(data)
-	large := shared.Must(chunkenc.FromData(chunkenc.EncXOR, data))(t)
+	large := maastest.Must(chunkenc.FromData(chunkenc.EncXOR, data))(t)
 	for i := range 3 {
 		all = append(all, writeChunk(t, s, listed{series: 1, mint: int64(i), maxt: int64(i)}, large))
 		all = append(all, s.write(3000)...)
@@ -193,14 +192,14 @@ func (s *remote) writeLocal(files, n int) (chunkDir string, all []written) {
 func TestImport__local_chunks_become_remote_and_their_files_go(t *testing.T) {
 	s := newRemote(t, RemoteOptions{})
 	chunkDir, all := s.writeLocal(2, 1000)
-	require.Equal(t, len(all), shared.Must(s.Import(chunkDir))(t))
+	require.Equal(t, len(all), maastest.Must(s.Import(chunkDir))(t))
 	require.NoDirExists(t, chunkDir)
 	for i, l := range list(t, s) {
 		all[i].ref = l.ref
 	}
 	s.holds(all)
 
-	require.Zero(t, shared.Must(s.Import(chunkDir))(t), "at the second start")
+	require.Zero(t, maastest.Must(s.Import(chunkDir))(t), "at the second start")
 }
 
 // Replay reads the log behind the last chunk of a series: samples in a hole would be lost.
@@ -215,7 +214,7 @@ func TestImport__ends_in_front_of_damage(t *testing.T) {
 			chunkDir, _ := s.writeLocal(3, 100)
 			damage(t, filepath.Join(chunkDir, "000002"))
 
-			n := shared.Must(s.Import(chunkDir))(t)
+			n := maastest.Must(s.Import(chunkDir))(t)
 			require.GreaterOrEqual(t, n, 100)
 			require.Less(t, n, 200)
 			require.NoDirExists(t, chunkDir)
@@ -224,7 +223,7 @@ func TestImport__ends_in_front_of_damage(t *testing.T) {
 }
 
 func flip(t *testing.T, path string, at int) {
-	b := shared.Must(os.ReadFile(path))(t)
+	b := maastest.Must(os.ReadFile(path))(t)
 	b[at] ^= 1
 	require.NoError(t, os.WriteFile(path, b, 0o666))
 }

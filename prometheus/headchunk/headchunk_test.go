@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/stretchr/testify/require"
 
-	"github.com/maas-memory/maas/prometheus/test/shared"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // opaque is a chunk of any bytes.
@@ -29,7 +29,7 @@ func (o opaque) Encoding() chunkenc.Encoding { return o.enc }
 
 func TestAppend__writes_what_prometheus_writes(t *testing.T) {
 	dir := t.TempDir()
-	m := shared.Must(chunks.NewChunkDiskMapper(nil, dir, nil, chunks.MinWriteBufferSize, 0))(t)
+	m := maastest.Must(chunks.NewChunkDiskMapper(nil, dir, nil, chunks.MinWriteBufferSize, 0))(t)
 	header := FileHeader()
 	want := header[:]
 	rnd := rand.New(rand.NewSource(1))
@@ -48,7 +48,7 @@ func TestAppend__writes_what_prometheus_writes(t *testing.T) {
 		require.Equal(t, r, got)
 	}
 	require.NoError(t, m.Close())
-	b := shared.Must(os.ReadFile(filepath.Join(dir, "000001")))(t)
+	b := maastest.Must(os.ReadFile(filepath.Join(dir, "000001")))(t)
 	require.True(t, bytes.HasPrefix(b, want))
 	n, records := Prefix(b[FileHeaderSize:])
 	require.Equal(t, len(want)-FileHeaderSize, n)

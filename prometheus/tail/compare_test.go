@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
-	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // What can happen to a directory between the last byte that remote memory got and the next start.
@@ -65,7 +65,7 @@ func TestOpen__knows_by_its_bytes_what_a_directory_is(t *testing.T) {
 			m, err := d.connect(true)
 			if c.err != nil {
 				require.ErrorIs(t, err, c.err)
-				m = shared.Must(d.connect(false))(t)
+				m = maastest.Must(d.connect(false))(t)
 				require.False(t, m.Up(), "with local storage to fall back on, it runs without the server")
 				require.NoError(t, m.Close())
 				d.requireRestores(before)

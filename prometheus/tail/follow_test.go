@@ -33,14 +33,14 @@ type standby struct {
 
 // followed opens remote memory as a standby does.
 func (d *dataDir) followed() *memory.Manager {
-	return shared.Must(d.connectAs(d.t.Context(), memory.Options{Follow: true}))(d.t)
+	return maastest.Must(d.connectAs(d.t.Context(), memory.Options{Follow: true}))(d.t)
 }
 
 // follows starts a standby of the log in this directory, which has none.
 func (d *dataDir) follows() *standby {
 	m, stop := d.followed(), make(chan struct{})
 	require.True(d.t, m.Following())
-	follower := shared.Must(Follow(stop, m, FollowOptions{Dir: d.dir, Logger: quiet()}))(d.t)
+	follower := maastest.Must(Follow(stop, m, FollowOptions{Dir: d.dir, Logger: quiet()}))(d.t)
 	s := &standby{Follower: follower, d: d, memory: m, stop: stop}
 	d.t.Cleanup(func() {
 		s.Close()
@@ -66,9 +66,9 @@ func (n *node) holds(allocations float64) {
 
 // next is Next, and takes what it brings.
 func (s *standby) next() (more bool) {
-	more = shared.Must(s.Next(0))(s.d.t)
+	more = maastest.Must(s.Next(0))(s.d.t)
 	_, records := s.Records()
-	s.got = append(s.got, shared.Must(io.ReadAll(records))(s.d.t)...)
+	s.got = append(s.got, maastest.Must(io.ReadAll(records))(s.d.t)...)
 	return more
 }
 
@@ -110,14 +110,14 @@ func TestFollow__gets_the_log_and_what_stands_for_it(t *testing.T) {
 		require.NoError(t, s.looks())
 		return shared.Exists(s.d.path("wal/checkpoint.00000001")) && !shared.Exists(s.d.path(walOne))
 	})
-	first := shared.Must(os.Open(s.d.path("wal/checkpoint.00000001/00000000")))(t) // As the head does.
+	first := maastest.Must(os.Open(s.d.path("wal/checkpoint.00000001/00000000")))(t) // As the head does.
 	defer first.Close()
 	d.checkpoint(2, 1, walTwo, "wal/checkpoint.00000001")
 	maastest.Eventually(t, "another one takes its place", func() bool {
 		require.NoError(t, s.looks())
 		return !shared.Exists(s.d.path("wal/checkpoint.00000001"))
 	})
-	require.Zero(t, shared.Must(first.Stat())(t).Size())
+	require.Zero(t, maastest.Must(first.Stat())(t).Size())
 	require.True(t, s.memory.State().Following)
 	d.append(walThree, 1) // A torn end.
 	n.stop()
@@ -149,7 +149,7 @@ func TestFollow__goes_on_behind_a_segment_that_is_gone(t *testing.T) {
 	d, n, s := newPair(t, walZero)
 	d.segments(walOne)
 	n.copies(2 * segmentSize)
-	mem := shared.Must(s.memory.Look(context.Background()))(t)
+	mem := maastest.Must(s.memory.Look(context.Background()))(t)
 	require.NoError(t, s.find(0).Refresh(context.Background(), mem)) // It is complete.
 	d.segments(walTwo)
 	d.checkpoint(0, 1, walZero)

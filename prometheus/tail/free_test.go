@@ -15,7 +15,6 @@ import (
 	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/remotefile"
-	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 func TestTail__frees_nothing_before_remote_memory_knows_where_the_head_begins(t *testing.T) {
@@ -139,7 +138,7 @@ func (d *dataDir) chunks() (numbers []uint32) {
 // Less valuable memory makes room for the log, and no more of it than necessary.
 func TestTail__makes_room_for_the_log(t *testing.T) {
 	d := newDataDir(t, "--max-pool-size", "16MiB")
-	hog := shared.Must(d.client.Allocate(context.Background(), maas.AllocateOptions{Size: 512 << 10, Owner: "hog", Count: 32}))(t)
+	hog := maastest.Must(d.client.Allocate(context.Background(), maas.AllocateOptions{Size: 512 << 10, Owner: "hog", Count: 32}))(t)
 	var made atomic.Int32
 	n := d.start(func(o *Options) {
 		o.MakeRoom = func() {
@@ -225,7 +224,7 @@ func TestHeld__a_gap_in_the_log_is_closed_by_the_checkpoint(t *testing.T) {
 	for range 5 {
 		tail.look()
 	}
-	require.Zero(t, shared.Must(d.takeover())(t), "nothing is lost")
+	require.Zero(t, maastest.Must(d.takeover())(t), "nothing is lost")
 	_, there := d.look()
 	require.Contains(t, there, remotefile.Name{Kind: remotefile.WBL}, "the blocks are not there yet")
 }

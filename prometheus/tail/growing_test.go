@@ -15,8 +15,8 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 	"github.com/stretchr/testify/require"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/remotefile"
-	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // logged is a segment of a log with records of some sizes.
@@ -40,7 +40,7 @@ func ends(b []byte) (list []int64) {
 }
 
 func newGrowingFile(t *testing.T) *growing {
-	g := shared.Must(newGrowing(0, filepath.Join(t.TempDir(), "00000000")))(t)
+	g := maastest.Must(newGrowing(0, filepath.Join(t.TempDir(), "00000000")))(t)
 	t.Cleanup(func() { g.file.Close() })
 	return g
 }
@@ -52,7 +52,7 @@ func TestGrowing__gives_whole_records_whatever_byte_it_has_come_to(t *testing.T)
 		ends := ends(b)
 		require.Len(t, ends, 5)
 		g := newGrowingFile(t)
-		shared.Must(g.file.WriteAt(b, 0))(t)
+		maastest.Must(g.file.WriteAt(b, 0))(t)
 		r, records := wlog.NewReader(g.records), 0
 		for n := step; n <= int64(len(b)); n += step {
 			g.length = n
@@ -109,7 +109,7 @@ func TestGrowing__brings_several_extents_in_pieces(t *testing.T) {
 		require.Equal(t, int64(from), g.length)
 	}
 	require.NoError(t, g.end())
-	require.True(t, bytes.Equal(b, shared.Must(os.ReadFile(g.file.Name()))(t)))
+	require.True(t, bytes.Equal(b, maastest.Must(os.ReadFile(g.file.Name()))(t)))
 }
 
 // A restarted leader cuts a torn record that no reader has seen.

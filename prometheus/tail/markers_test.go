@@ -15,16 +15,16 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 	"github.com/stretchr/testify/require"
 
-	"github.com/maas-memory/maas/prometheus/test/shared"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // segmentOf is a segment of a log with records.
 func segmentOf(t *testing.T, c compression.Type, records ...[]byte) []byte {
 	dir := filepath.Join(t.TempDir(), "log")
-	w := shared.Must(wlog.NewSize(nil, nil, dir, 128*logPage, c))(t)
+	w := maastest.Must(wlog.NewSize(nil, nil, dir, 128*logPage, c))(t)
 	require.NoError(t, w.Log(records...))
 	require.NoError(t, w.Close())
-	return shared.Must(os.ReadFile(wlog.SegmentName(dir, 0)))(t)
+	return maastest.Must(os.ReadFile(wlog.SegmentName(dir, 0)))(t)
 }
 
 func recordsOf(t *testing.T, b []byte) (list [][]byte) {
@@ -48,7 +48,7 @@ func TestMarkers__are_left_out(t *testing.T) {
 	marker := enc.MmapMarkers([]record.RefMmapMarker{{Ref: 1, MmapRef: 1 << 33}}, nil)
 	leftOut := func(b []byte) []byte {
 		tmp := filepath.Join(t.TempDir(), "tmp")
-		got := shared.Must(withoutMarkers(b, tmp, quiet()))(t)
+		got := maastest.Must(withoutMarkers(b, tmp, quiet()))(t)
 		require.NoDirExists(t, tmp)
 		return got
 	}

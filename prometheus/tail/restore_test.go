@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
 	"github.com/maas-memory/maas/prometheus/test/shared"
@@ -78,11 +79,11 @@ func TestRestore__brings_back_the_snapshot_of_a_shutdown(t *testing.T) {
 			other := d.elsewhere()
 			other.restore()
 			require.Equal(t, d.contents(), other.contents())
-			want := shared.Must(shared.Contents(d.dir, newest))(t)
+			want := maastest.Must(shared.Contents(d.dir, newest))(t)
 			if chunksLost {
 				clear(want)
 			}
-			require.Equal(t, want, shared.Must(shared.Contents(other.dir, "chunk_snapshot.*"))(t))
+			require.Equal(t, want, maastest.Must(shared.Contents(other.dir, "chunk_snapshot.*"))(t))
 		})
 	}
 }
@@ -144,7 +145,7 @@ func TestRestore__takes_nothing_behind_a_hole(t *testing.T) {
 	d.run(func() {})
 	d.lose(wal(2))
 	other := d.elsewhere()
-	done := shared.Must(Restore(context.Background(), other.open(), other.dir, false, quiet()))(t)
+	done := maastest.Must(Restore(context.Background(), other.open(), other.dir, false, quiet()))(t)
 	require.Equal(t, Restored{Files: 2, Bytes: 2 * segmentSize, Lost: 2}, done)
 	d.remove(wblZero, walTwo, walThree)
 	require.Equal(t, d.contents(), other.contents())

@@ -83,7 +83,7 @@ func (d *dataDir) copied() *dataDir {
 
 func (d *dataDir) path(name string) string { return filepath.Join(d.dir, name) }
 
-func (d *dataDir) read(name string) []byte { return shared.Must(os.ReadFile(d.path(name)))(d.t) }
+func (d *dataDir) read(name string) []byte { return maastest.Must(os.ReadFile(d.path(name)))(d.t) }
 
 func (d *dataDir) write(name string, b []byte) {
 	require.NoError(d.t, os.WriteFile(d.path(name), b, 0o666))
@@ -105,9 +105,9 @@ func (d *dataDir) remove(names ...string) {
 
 // append appends n bytes of records.
 func (d *dataDir) append(name string, n int) {
-	f := shared.Must(os.OpenFile(d.path(name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666))(d.t)
-	at := shared.Must(f.Seek(0, io.SeekEnd))(d.t)
-	shared.Must(f.Write(d.records(int(at), n)))(d.t)
+	f := maastest.Must(os.OpenFile(d.path(name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666))(d.t)
+	at := maastest.Must(f.Seek(0, io.SeekEnd))(d.t)
+	maastest.Must(f.Write(d.records(int(at), n)))(d.t)
 	require.NoError(d.t, f.Close())
 }
 
@@ -190,7 +190,7 @@ func (d *dataDir) cut(name string, size int64) { require.NoError(d.t, os.Truncat
 
 // contents maps the names of the log's files to their bytes.
 func (d *dataDir) contents() map[string]string {
-	return shared.Must(shared.Contents(d.dir, "wal", "wbl"))(d.t)
+	return maastest.Must(shared.Contents(d.dir, "wal", "wbl"))(d.t)
 }
 
 // asideContents is contents of the log that a restore has put aside.
@@ -216,7 +216,7 @@ func (d *dataDir) look() (minTime int64, there map[remotefile.Name]bool) {
 }
 
 func (d *dataDir) files() []*remotefile.File {
-	return shared.Must(remotefile.List(context.Background(), d.client, "node"))(d.t).Files
+	return maastest.Must(remotefile.List(context.Background(), d.client, "node"))(d.t).Files
 }
 
 // rangesOf are the places of some bytes at an offset in a file.
@@ -224,7 +224,7 @@ func (d *dataDir) rangesOf(name remotefile.Name, b []byte, at int64) []maas.Rang
 	files := d.files()
 	i := slices.IndexFunc(files, func(f *remotefile.File) bool { return f.Name() == name })
 	require.NotEqual(d.t, -1, i, "%v is not in remote memory", name)
-	return shared.Must(files[i].Ranges(nil, b, at))(d.t)
+	return maastest.Must(files[i].Ranges(nil, b, at))(d.t)
 }
 
 // lose frees the beginning of a file behind the back of its owner.
@@ -259,7 +259,7 @@ func (d *dataDir) connect(required bool) (*memory.Manager, error) {
 
 // open is connect with a server that is there; the memory is closed by the test, or with it.
 func (d *dataDir) open() *memory.Manager {
-	m := shared.Must(d.connect(true))(d.t)
+	m := maastest.Must(d.connect(true))(d.t)
 	d.t.Cleanup(func() { _ = m.Close() })
 	return m
 }
@@ -273,7 +273,7 @@ func (d *dataDir) restore() Restored {
 }
 
 func restoreTo(d *dataDir, m *memory.Manager) Restored {
-	return shared.Must(Restore(context.Background(), m, d.dir, true, quiet()))(d.t)
+	return maastest.Must(Restore(context.Background(), m, d.dir, true, quiet()))(d.t)
 }
 
 // node is a process that writes to a data directory, as far as the log goes.
@@ -330,7 +330,7 @@ func (n *node) copies(bytes int) {
 }
 
 // looks waits until a look that begins now has ended, and all that it saw is copied.
-func (n *node) looks() { shared.Must(n.tail.AwaitLook(n.d.t.Context(), n.tail.NextLook()))(n.d.t) }
+func (n *node) looks() { maastest.Must(n.tail.AwaitLook(n.d.t.Context(), n.tail.NextLook()))(n.d.t) }
 
 // stepper is a Tail whose looks are called by the test.
 type stepper struct {
@@ -343,7 +343,7 @@ func newStepper(d *dataDir, m *memory.Manager, change ...func(*Options)) stepper
 }
 
 // look is one look; it says whether there is more to copy.
-func (s stepper) look() bool { return shared.Must(s.step(s.looks.begin()))(s.t) }
+func (s stepper) look() bool { return maastest.Must(s.step(s.looks.begin()))(s.t) }
 
 // heldWhile keeps the old log as long as this is true.
 func heldWhile(holds *bool) func(*Options) {

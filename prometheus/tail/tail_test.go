@@ -17,7 +17,6 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
-	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 func TestTail__keeps_what_a_restart_finds_and_copies_only_what_is_new(t *testing.T) {
@@ -106,7 +105,7 @@ func TestOpen__who_began_without_the_server_frees_nothing_of_what_it_holds(t *te
 	d := newDataDir(t, "--memory-file", filepath.Join(t.TempDir(), "memory"))
 	d.run(func() { d.segments(walZero) })
 	d.server.Kill()
-	m := shared.Must(d.elsewhere().connect(false))(t)
+	m := maastest.Must(d.elsewhere().connect(false))(t)
 	d.server.Restart()
 	maastest.Eventually(t, "it is refused", func() bool { return errors.Is(m.Write("test", 0, nil), memory.ErrForked) })
 	require.NoError(t, m.Close())
@@ -187,12 +186,12 @@ func TestAwaitLook__the_log_is_there_or_an_error_says_why(t *testing.T) {
 	for _, name := range []string{walZero, walOne, wblZero} {
 		d.segments(name)
 		want += segmentSize
-		require.True(t, shared.Must(n.tail.AwaitLook(t.Context(), n.tail.NextLook()))(t))
+		require.True(t, maastest.Must(n.tail.AwaitLook(t.Context(), n.tail.NextLook()))(t))
 		require.Equal(t, want, n.acked())
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.False(t, shared.Must(n.tail.AwaitLook(ended, n.tail.NextLook()+1000))(t))
+	require.False(t, maastest.Must(n.tail.AwaitLook(ended, n.tail.NextLook()+1000))(t))
 	d.server.Kill()
 	d.append(walOne, 1)
 	_, err := n.tail.AwaitLook(t.Context(), n.tail.NextLook())

@@ -15,22 +15,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // Client is a client that has nothing to do with the memory under test. It is closed with the test.
 func Client(t testing.TB, url string) *maas.Client {
 	t.Helper()
-	c := Must(maas.Open(context.Background(), maas.Options{URL: url, Transport: maas.TransportHTTP}))(t)
+	c := maastest.Must(maas.Open(context.Background(), maas.Options{URL: url, Transport: maas.TransportHTTP}))(t)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
-}
-
-// Must is the value of a call that has to succeed: Must(os.ReadFile(path))(t).
-func Must[T any](value T, err error) func(t testing.TB) T {
-	return func(t testing.TB) T {
-		require.NoError(t, err)
-		return value
-	}
 }
 
 // Exists says whether a file is there.
@@ -66,14 +59,14 @@ func Contents(dir string, patterns ...string) (files map[string]string, err erro
 func Released[T any](t *testing.T, name string, now map[string]T) {
 	t.Helper()
 	if dir := os.Getenv("MAAS_WRITE_RELEASED"); dir != "" {
-		b := Must(json.MarshalIndent(now, "", " "))(t)
+		b := maastest.Must(json.MarshalIndent(now, "", " "))(t)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), append(b, '\n'), 0o666))
 		return
 	}
-	files := Must(filepath.Glob("../../tests/released/*/" + name))(t)
+	files := maastest.Must(filepath.Glob("../../tests/released/*/" + name))(t)
 	require.NotEmpty(t, files)
 	for _, file := range files {
-		b := Must(os.ReadFile(file))(t)
+		b := maastest.Must(os.ReadFile(file))(t)
 		var then map[string]T
 		require.NoError(t, json.Unmarshal(b, &then))
 		require.NotEmpty(t, then)
