@@ -16,6 +16,7 @@
 #define FAKE_QPS     4096u
 #define FAKE_EVENTS  256u
 #define FAKE_SGES    4u
+#define FAKE_OPCODES 16u
 
 struct fake_cm_id;
 

@@ -194,10 +194,12 @@ struct fake_work *fake_qp_work(struct fake_qp *qp, uint64_t at)
 
 void fake_qp_complete(struct fake_qp *qp, enum ibv_wc_status status)
 {
-	static const enum ibv_wc_opcode completed[16] = {[IBV_WR_RDMA_WRITE] = IBV_WC_RDMA_WRITE,
-							 [IBV_WR_RDMA_READ] = IBV_WC_RDMA_READ,
-							 [IBV_WR_BIND_MW] = IBV_WC_BIND_MW,
-							 [IBV_WR_LOCAL_INV] = IBV_WC_LOCAL_INV};
+	static const enum ibv_wc_opcode completed[FAKE_OPCODES] = {
+		[IBV_WR_RDMA_WRITE] = IBV_WC_RDMA_WRITE,
+		[IBV_WR_RDMA_READ] = IBV_WC_RDMA_READ,
+		[IBV_WR_BIND_MW] = IBV_WC_BIND_MW,
+		[IBV_WR_LOCAL_INV] = IBV_WC_LOCAL_INV,
+	};
 	const struct fake_work *work = fake_qp_work(qp, qp->run++);
 	struct fake_completion completion = {
 		.wc = {.wr_id = work->wr_id,
@@ -255,7 +257,7 @@ static int copy_work(struct fake_qp *qp, const struct ibv_send_wr *wr, struct fa
 				   .num_sges = (unsigned int)wr->num_sge,
 				   .remote_addr = wr->wr.rdma.remote_addr,
 				   .rkey = wr->wr.rdma.rkey};
-	if (work->num_sges > FAKE_SGES)
+	if (work->num_sges > FAKE_SGES || wr->opcode >= FAKE_OPCODES)
 		return EINVAL;
 	if (wr->opcode == IBV_WR_LOCAL_INV)
 		work->rkey = wr->invalidate_rkey;

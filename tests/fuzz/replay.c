@@ -14,9 +14,10 @@ static int run_file(const char *path)
 	uint8_t *data = NULL;
 	struct stat st;
 
-	if (!file || fstat(fileno(file), &st) || !(data = malloc((size_t)st.st_size + 1)) ||
-	    fread(data, 1, (size_t)st.st_size, file) != (size_t)st.st_size)
+	if (!file || fstat(fileno(file), &st) || !(data = malloc((size_t)st.st_size + 1)))
 		err(1, "%s", path);
+	if (fread(data, 1, (size_t)st.st_size, file) != (size_t)st.st_size)
+		errx(1, "%s cannot be read", path);
 	fclose(file);
 	LLVMFuzzerTestOneInput(data, (size_t)st.st_size);
 	free(data);

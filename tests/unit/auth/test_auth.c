@@ -22,10 +22,11 @@ static struct maas_auth *__attribute__((format(printf, 1, 2))) parse(const char 
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
+	assert_in_range(vsnprintf(text, sizeof(text), format, args), 0, sizeof(text) - 1);
 	va_end(args);
 	while (*auth)
 		auth++;
+	assert_true(auth < tables + MAAS_ARRAY_SIZE(tables));
 	if (maas_auth_parse(text, strlen(text), error, auth))
 		fail_msg("%s", error);
 	return *auth;
@@ -221,6 +222,7 @@ TEST(may__by_name_and_by_beginning)
 	static const struct {
 		const char *name, *owner, *wanted;
 	} cases[] = {
+		/* a has its own name; b, without owner=, has not. */
 		{"a", "a", "own"},	{"a", "team/", "own"},	   {"a", "team/y/z", "own"},
 		{"a", "x", "own"},	{"a", "team", "nothing"},  {"a", "xy", "nothing"},
 		{"a", "ab", "nothing"}, {"a", "shared", "read"},   {"a", "pub:1", "read"},

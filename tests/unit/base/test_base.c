@@ -146,10 +146,12 @@ TEST(buf__grows)
 
 static void expect_printable(size_t room, const char *text, const char *wanted)
 {
-	char printable[128];
+	char printable[129];
 
+	printable[room] = '?';
 	assert_int_equal(maas_printable(printable, room, text), strlen(wanted));
 	assert_string_equal(printable, wanted);
+	assert_int_equal(printable[room], '?');
 }
 
 TEST(printable__leaves_nothing_that_steers_a_terminal)

@@ -89,8 +89,6 @@ struct maas *client_open(const char *url, const struct maas_options *options)
 	if (options)
 		copy = *options;
 	copy.url = url;
-	if (!copy.timeout_ms)
-		copy.timeout_ms = 10000;
 	if (maas_open(&copy, &handle))
 		fail_msg("%s", maas_error());
 	return handle;

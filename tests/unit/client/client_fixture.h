@@ -94,7 +94,7 @@ struct listener {
 };
 
 extern struct listener stub, proxy;
-/* Does nothing where it was not started. */
+/* Does nothing where it was not started. What goes by the proxy has to be closed before. */
 void listener_stop(struct listener *listener);
 
 /* The last request, head and body; while none is under way. */

@@ -51,6 +51,7 @@ static void read_request(int fd)
 	size_t whole = SIZE_MAX, len = 0;
 	ssize_t n;
 
+	*stub_seen = '\0';
 	while (len < whole && (n = read(fd, stub_seen + len, sizeof(stub_seen) - 1 - len)) > 0) {
 		len += (size_t)n;
 		stub_seen[len] = '\0';

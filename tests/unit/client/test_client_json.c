@@ -22,8 +22,6 @@ static int read_allocation(const char *text, struct maas_allocation *ret_allocat
 
 TEST(json_allocation__complete)
 {
-	static const struct maas_allocation whole = {SOME_ID,		"me", 5, 1024, 3,
-						     MAAS_LIFETIME_TTL, 9,    7};
 	struct maas_allocation at;
 
 	assert_int_equal(read_allocation("{\"id\":\"" SOME_ID "\",\"size_bytes\":5,"
@@ -32,7 +30,14 @@ TEST(json_allocation__complete)
 					 "\"lease_seconds\":7,\"new\":true}",
 					 &at),
 			 0);
-	assert_memory_equal(&at, &whole, sizeof(at));
+	assert_string_equal(at.id, SOME_ID);
+	assert_string_equal(at.owner, "me");
+	assert_int_equal(at.size_bytes, 5);
+	assert_int_equal(at.actual_size_bytes, 1024);
+	assert_int_equal(at.age_seconds, 3);
+	assert_int_equal(at.lifetime, MAAS_LIFETIME_TTL);
+	assert_int_equal(at.ttl_seconds, 9);
+	assert_int_equal(at.lease_seconds, 7);
 }
 
 TEST(json_allocation__without_sense)

@@ -84,6 +84,7 @@ static void expect_turn(struct client *client)
 	AWAIT(client->turns > before);
 }
 
+/* `comes` has its line only with `both`: otherwise the line is a comment. */
 static void set_table(bool both, unsigned int number)
 {
 	char text[512];

@@ -6,6 +6,7 @@
 #define LENT                                                                                       \
 	"{" NEWS ",\"id\":\"" SOME_ID "\",\"size_bytes\":64,\"actual_size_bytes\":1024,"           \
 	"\"age_seconds\":0,\"rdma\":{" NEWS "},\"owner\":\"me\",\"another\":[]}"
+/* An answer with a header that is not known yet. */
 #define NEW(body) "HTTP/1.1 200 OK\r\nX-Maas-New: yes\r\n\r\n" body
 
 static void begin(const char *answer)

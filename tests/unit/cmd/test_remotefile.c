@@ -242,9 +242,9 @@ static struct remotefile *add(enum remotefile_kind kind, uint32_t number, uint32
 }
 
 /*
- * Files as a text: of a wal, a later wal (l), a checkpoint (k) or of chunks the number, "." and the
+ * Files as a text: w(al), l (wbl), k (checkpoint) or c(hunks), and the number; then "." and the
  * part,
- * "+" when it is finished, "!" when it is the final one.
+ * "+" when the file is finished, "!" when it is the last of its set.
  */
 static void expect_log(const char *text, enum remotefile_log wanted)
 {

@@ -64,11 +64,16 @@ static void refuses(const char *const *args, const char *const *words)
 	says(error, words);
 }
 
-/* Each of `values`, with a sentence that names the option and holds `words`. */
+/* Each of `values`, in both forms, with a sentence that names the option and holds `words`. */
 static void refuses_values(const char *option, const char *const *values, const char *words)
 {
-	for (; *values; values++)
+	char both[256];
+
+	for (; *values; values++) {
 		refuses(ARGS(option, *values), ARGS(option, words));
+		snprintf(both, sizeof(both), "%s=%s", option, *values);
+		refuses(ARGS(both), ARGS(option, words));
+	}
 }
 
 TEST(parse__defaults)

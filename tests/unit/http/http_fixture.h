@@ -89,7 +89,9 @@ const char *http_open_session(const char *name);
 const char *http_text(const char *fmt, ...) MAAS_PRINTF(1, 2);
 /* A copy with a " for each '; NULL for NULL. */
 const char *http_quoted(const char *text);
-/* Whether `text` has all of these, between which '*' stands: "Connection: close*busy". */
+/* Whether `text` has all of these, in any order, between which '*' stands: "Connection:
+ * close*busy".
+ */
 bool http_has(const char *text, const char *parts);
 /* Fails where it has not. */
 void http_expect_parts(const char *text, const char *parts);
@@ -110,7 +112,7 @@ void http_add_frame(struct maas_buf *body, const struct maas_buf *json);
 /* ---- plain connections */
 
 /* The text of such a request, and behind an empty line its body: "PUT /x\nContent-Length: 1\n\na".
- * What it has of its own: a Host, and for a POST a Content-Type. */
+ * What it has of its own: a Host, and for a POST that takes JSON its Content-Type. */
 const char *http_request(const char *fmt, ...) MAAS_PRINTF(1, 2);
 
 /* What the functions below have read, NUL-terminated. */

@@ -36,9 +36,10 @@ TEST(host__of_this_machine)
 
 TEST(host__of_another)
 {
-	char names[] = "evil.example evil.example:3000 localhost.evil.example 127.0.0.1.nip.io "
-		       "10.0.0.1 0.0.0.0:3000 [::2] [::1 maas.test.evil x@localhost localhost:x "
-		       "127.0.0.1:99999 127.1 [::ffff:10.0.0.1] notlocalhost "; /* and none */
+	char names[] =
+		"evil.example evil.example:3000 localhost.evil.example 127.0.0.1.nip.io "
+		"10.0.0.1 0.0.0.0:3000 [::2] [::1 maas.test.evil x@localhost localhost:x "
+		"127.0.0.1:99999 127.1 [::ffff:10.0.0.1] notlocalhost "; /* the last is empty */
 
 	for (char *rest = names, *host; (host = strsep(&rest, " "));)
 		expect_host(host, false);

@@ -7,7 +7,7 @@
 
 #define ID "01234567-89ab-8def-8123-456789abcdef"
 
-/* For 1 byte and a key to it, and this. */
+/* A request for 1 byte and a key to it; `more` are members behind these. */
 #define KEYED(more) "{'size_bytes':1,'session':'" ID "'" more "}"
 
 static struct maas_http_fault fault;
@@ -32,8 +32,8 @@ static void expect_fields(const char *text, const char *fields)
 	static const char *const accesses[] = {"none", "r", "rw"};
 
 	assert_int_equal(read_allocate(text), 0);
-	assert_string_equal(http_text("%d %d %s %d %s '%s' '%s' '%s'", (int)body.size_bytes,
-				      (int)body.count, lifetimes[body.lifetime], (int)body.ttl_s,
+	assert_string_equal(http_text("%ju %ju %s %ju %s '%s' '%s' '%s'", body.size_bytes,
+				      body.count, lifetimes[body.lifetime], body.ttl_s,
 				      accesses[body.access], body.session, body.owner,
 				      body.request_id),
 			    fields);
@@ -275,7 +275,7 @@ static void *count_malloc(size_t size)
 
 static void count_free(void *at)
 {
-	heap.now -= malloc_usable_size(at) + MALLOC_ADDS;
+	heap.now -= at ? malloc_usable_size(at) + MALLOC_ADDS : 0;
 	free(at);
 }
 

@@ -40,7 +40,8 @@ static int allocate_later(const char *more)
 	return ask_later("POST /allocate", allocate_body(more));
 }
 
-/* Frees an allocation with a key. */
+/* Frees an allocation with a key, and does not wait for the answer, which comes on the connection
+ * that is returned. */
 static int free_later(void)
 {
 	json_t *json = http_json("POST /allocate", allocate_body(""), 200);

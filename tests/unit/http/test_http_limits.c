@@ -142,14 +142,14 @@ enum { HEADERS, BODY, SILENT, READER, KINDS };
 TEST(slow__clients_are_cut)
 {
 	static const uint64_t min_ms[KINDS] = {1500, 800, 800, 0};
-	uint64_t start_ms = maas_clock_ms();
+	uint64_t start_ms, ms[KINDS] = {0};
 	int fds[KINDS];
-	uint64_t ms[KINDS] = {0};
 	int small = 64 << 10;
 	const char *id, *count;
 
 	HTTP_START(.timeout_s = 1);
 	id = http_allocate(4 << 20);
+	start_ms = maas_clock_ms();
 	for (int i = 0; i < KINDS; i++)
 		fds[i] = http_connect();
 	setsockopt(fds[READER], SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));

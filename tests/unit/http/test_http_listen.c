@@ -35,7 +35,7 @@ static void serve_on(const char *where)
 	http_json("GET /health", NULL, 200);
 }
 
-/* None comes beside the server, for what it needs is added to the options. */
+/* A second server with these options, beside the first, must not start. */
 static void expect_no_start(struct maas_http_options options, int status, const char *says)
 {
 	char error[MAAS_HTTP_ERROR];

@@ -64,15 +64,17 @@ TEST(method_parse__case_matters)
 
 /* ---- ranges */
 
-/* Each of the texts, between which '|' stands, says `r` of 100 bytes, and where that is 1 which. */
+/* The parser returns `r` for each of the texts, between which '|' stands; of 100 bytes it says
+ * these, where `r` is 1. */
 static void expect_range(const char *texts, int r, uint64_t first, uint64_t len)
 {
-	struct maas_http_range range = {0};
+	for (char *rest = strdupa(texts), *text; (text = strsep(&rest, "|"));) {
+		struct maas_http_range range = {0};
 
-	for (char *rest = strdupa(texts), *text; (text = strsep(&rest, "|"));)
 		if (maas_http_range_parse(text, 100, &range) != r || range.first != first ||
 		    range.len != len)
 			fail_msg("%s", text);
+	}
 }
 
 TEST(range_parse__one)

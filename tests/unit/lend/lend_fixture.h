@@ -109,7 +109,10 @@ static inline int try_as(struct maas_lend_alloc_request request)
 		request.count = 1;
 	if (!request.size_bytes)
 		request.size_bytes = 100;
+	/* The answer has to write them. */
 	memset(&given.first, 0, sizeof(given.first));
+	if (request.count <= MAAS_SLAB_MAX_BATCH)
+		memset(given.refs, 0xff, request.count * sizeof(*given.refs));
 	return maas_lend_allocate(f.lend, &request, given.refs, &given.first);
 }
 
@@ -304,6 +307,8 @@ static inline void expect_figures(const struct figure *figures, size_t count, co
 	assert_string_equal(text, wanted);
 }
 
+/* All that lend has, in this order, of which only what is not zero is said: "told" and "error" are
+ * of `end`, the aborts of both transfers. */
 static inline void expect_state(const char *wanted)
 {
 	const struct maas_lend_stats stats = lend_stats();

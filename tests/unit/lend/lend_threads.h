@@ -140,6 +140,7 @@ static inline struct record *new_record(struct maas_slab_ref ref,
 	struct record *record = &world.records[world.used++];
 
 	maas_lend_id(f.lend, ref, record->id);
+	CHECK(ref.slot != given.refs[0].slot || !strcmp(record->id, a->id));
 	memcpy(record->owner, a->owner, sizeof(a->owner));
 	record->tag = (uint64_t)ref.slot << 32 | ref.generation;
 	record->size_bytes = a->size_bytes;

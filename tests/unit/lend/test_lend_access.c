@@ -221,6 +221,8 @@ TEST(nobody__may_do_nothing)
 
 	nobody_may_reach(of_a.id);
 	nobody_has_a_session(of_a.id);
+	options.keys = &fake_key_ops;
+	options.keys_ctx = &keys;
 	options.has_principals = true;
 	maas_lend_close(f.lend);
 	assert_int_equal(maas_lend_open(&options, &f.lend), 0);

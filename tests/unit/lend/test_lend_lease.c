@@ -154,8 +154,9 @@ TEST(renew__starts_anew)
 TEST(lease__ends_with_its_allocation)
 {
 	fixture_reopen(65536);
-	struct maas_lend_allocation b,
-		a = ALLOCATE(.size_bytes = 65536, .ttl_s = 5, .lifetime = MAAS_LEND_LIFETIME_TTL);
+	struct maas_lend_allocation a =
+		ALLOCATE(.size_bytes = 65536, .ttl_s = 5, .lifetime = MAAS_LEND_LIFETIME_TTL);
+	struct maas_lend_allocation b;
 
 	assert_int_equal(free_now(&a), 0);
 	b = ALLOCATE(.size_bytes = 65536);

@@ -56,7 +56,7 @@ static int reopen_lend(uint32_t max_sessions, uint32_t max_session_ttl_s)
 	return maas_lend_open(&options, &f.lend);
 }
 
-/* These work on `session`. */
+/* These work on `session`, of which the answer has to say the lease. */
 static int try_ttl(uint32_t ttl_s)
 {
 	return maas_lend_session_open(f.lend, NULL, "", ttl_s, false, NULL, &session);
@@ -64,11 +64,13 @@ static int try_ttl(uint32_t ttl_s)
 
 static int renew(uint32_t ttl_s)
 {
+	session.lease_s = session.ttl_s = 0;
 	return maas_lend_session_renew(f.lend, NULL, session.id, ttl_s, &session);
 }
 
 static int get(void)
 {
+	session.lease_s = session.ttl_s = 0;
 	return maas_lend_session_get(f.lend, NULL, session.id, &session);
 }
 

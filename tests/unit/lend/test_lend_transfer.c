@@ -104,6 +104,7 @@ TEST(lapse__waits_like_a_free)
 	assert_int_equal(free_now(&a), -ENOENT);
 	expect_state("slabs 1, transfers 1, frees 1, lapsed 1");
 	pass_ms(1000);
+	assert_int_equal(aborts[0], 1);
 	end_transfer(0);
 	expect_state("lapsed 1, forced 1, aborts 1");
 }
