@@ -197,7 +197,11 @@ func TestLeaseOfTheAnswer(t *testing.T) {
 	mux.HandleFunc("POST /sessions", answer(200, granted(2)))
 	mux.HandleFunc("DELETE /sessions/", answer(200, ""))
 	mux.HandleFunc("POST /sessions/{id}/renew", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, granted(map[bool]int{true: 2, false: 1800}[renewals.Add(1) == 1]))
+		if renewals.Add(1) == 1 {
+			fmt.Fprint(w, granted(2))
+		} else {
+			fmt.Fprint(w, granted(1800))
+		}
 	})
 	c := maastest.Must(openAt(t, serve(t, mux.ServeHTTP), Options{Name: "me", SessionTTL: time.Hour}))(t)
 	until, ok := c.Lease()

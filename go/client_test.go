@@ -117,7 +117,7 @@ func TestReadWrite(t *testing.T) {
 	isThere := func(off int, want []byte) {
 		got := make([]byte, len(want))
 		check(t, c.Read(ctx, id, int64(off), got))
-		wantBytes(t, got, want)
+		holds(t, bytes.Equal(got, want), "other bytes came back:", len(got), "at", off)
 	}
 	isThere(0, make([]byte, size))
 	want := pattern(1, size)
@@ -135,15 +135,20 @@ func TestReadWriteErrors(t *testing.T) {
 	ctx := t.Context()
 	id := allocate(t, c, AllocateOptions{Size: 1000})[0].ID
 	buf := make([]byte, 10)
-	for name, bad := range map[string]Range{
-		"behind the end": {id, 1000, buf}, "across the end": {id, 991, buf}, "negative": {id, -1, buf},
-		"far away": {id, 1<<63 - 5, buf}, "no such id": {someID, 0, buf}, "a path": {"../stats", 0, buf}, "empty": {"", 0, buf},
+	for name, test := range map[string]struct {
+		bad    Range
+		status int
+	}{
+		"behind the end": {Range{id, 1000, buf}, 416},
+		"across the end": {Range{id, 991, buf}, 416},
+		"negative":       {Range{id, -1, buf}, 416},
+		"far away":       {Range{id, 1<<63 - 5, buf}, 416},
+		"no such id":     {Range{someID, 0, buf}, 404},
+		"a path":         {Range{"../stats", 0, buf}, 404},
+		"empty":          {Range{"", 0, buf}, 404},
 	} {
 		t.Run(name, func(t *testing.T) {
-			status := 404
-			if bad.ID == id {
-				status = 416
-			}
+			bad, status := test.bad, test.status
 			for what, err := range map[string]error{
 				"read":   c.Read(ctx, bad.ID, bad.Offset, buf),
 				"write":  c.Write(ctx, bad.ID, bad.Offset, buf),

@@ -26,15 +26,17 @@ import (
 
 // TestMain fails when a goroutine of the package outlives the tests.
 func TestMain(m *testing.M) {
-	status, left := m.Run(), otherGoroutines()
+	if m.Run() != 0 {
+		return // The process ends with that status.
+	}
+	left := otherGoroutines()
 	for end := time.Now().Add(maastest.Patience); left != "" && time.Now().Before(end); left = otherGoroutines() {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if left != "" {
 		fmt.Fprintf(os.Stderr, "goroutines that are left:\n\n%s\n", left)
-		status = 1
+		os.Exit(1)
 	}
-	os.Exit(status)
 }
 
 func otherGoroutines() string {

@@ -37,7 +37,7 @@ type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	text []byte // The certificate, in PEM.
-	file string // That has it.
+	file string // The file with it.
 }
 
 func newAuthority(t *testing.T, name string) *authority {

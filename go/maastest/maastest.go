@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package maastest runs a maasd for a test, which may kill it, start it again, let it hang, or stand between the server
-// and its client.
+// and its client. Fatal, Must and Err are for every test: a failure shows all lines that led there.
 package maastest
 
 import (
@@ -108,7 +108,7 @@ func (s *Server) Kill() {
 	}
 }
 
-// Restart ends the server, unless that has been killed already, and starts it again on the same port.
+// Restart ends the server, unless it was killed, and starts it again on the same port.
 func (s *Server) Restart() {
 	s.Kill()
 	_, address, _ := strings.Cut(s.URL, "://")
