@@ -46,9 +46,11 @@ func TestReturn__killed_three_times_loses_nothing(t *testing.T) {
 		total += read(n)
 	}
 	n := other.start()
-	n.bringsBack(d)
+	n.returned()
 	total += read(n)
 	n.settled(ids...)
+	n.close()
+	require.Equal(t, d.contents(), other.contents())
 	require.LessOrEqual(t, total, d.blockBytes()+3*float64(4<<20)+100e3)
 }
 
@@ -148,12 +150,9 @@ func TestReturn__goes_on_when_the_server_was_away_and_ends_when_it_lost_all(t *t
 
 	n = n.replaced()
 	other := n.d
-	restart := sync.OnceFunc(func() {
-		d.server.Kill()
-		d.server.Restart()
-	})
+	var once sync.Once
 	n.Return(database{n.d, func(move func() error) error {
-		restart()
+		once.Do(d.server.Restart)
 		return move()
 	}})
 	n.isBack()
@@ -188,10 +187,12 @@ func TestReturn__ends_where_the_disk_is_full_and_goes_on_at_a_start_with_room(t 
 
 	n = n.replaced()
 	other := n.d
-	space := []int64{1 << 30, 100, 1 << 30} // Each time that it is asked.
+	asked := 0
 	n.space = func(string) (int64, error) {
-		defer func() { space = append(space[1:], 1<<30) }()
-		return space[0], nil
+		if asked++; asked == 2 {
+			return 100, nil
+		}
+		return 1 << 30, nil
 	}
 	n.returned()
 	other.holds(c)

@@ -216,8 +216,10 @@ func TestFollow__what_retention_took_does_not_come_again(t *testing.T) {
 	var moves atomic.Int32
 	db := database{other, func(move func() error) error { // It keeps the newest two blocks.
 		moves.Add(1)
-		err := move()
-		dirs, _ := filepath.Glob(filepath.Join(other.path, allBlocks)) // Their names are in the order of their birth.
+		if err := move(); err != nil {
+			return err
+		}
+		dirs, err := filepath.Glob(filepath.Join(other.path, allBlocks)) // Their names are in the order of their birth.
 		for _, dir := range dirs[:max(0, len(dirs)-2)] {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}

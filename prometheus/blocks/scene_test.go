@@ -209,7 +209,7 @@ func (d *dataDir) Compacting() bool { return d.compacting.Load() }
 
 func (d *dataDir) HeadMinTime() int64 { return cmp.Or(d.headMinTime, math.MaxInt64) }
 
-// start starts a node when the one before, on whatever directory, has ended. It ends with the test, if not before.
+// start ends the node before, on whatever directory that is, and starts one. It ends with the test, if not before.
 func (d *dataDir) start(change ...func(*Options)) *node {
 	d.endLeader()
 	m, log := d.open(false)
@@ -275,10 +275,13 @@ type node struct {
 
 func newNode(d *dataDir, m *memory.Manager, c *Copier) *node {
 	n := &node{Manager: m, Copier: c, d: d}
-	n.close = sync.OnceFunc(func() {
-		c.Close()
-		require.NoError(d.t, m.Close())
-	})
+	var once sync.Once
+	n.close = func() { // sync.OnceFunc would make a failure in here a panic.
+		once.Do(func() {
+			c.Close()
+			require.NoError(d.t, m.Close())
+		})
+	}
 	*d.leader = n
 	d.t.Cleanup(n.close)
 	return n
