@@ -144,7 +144,16 @@ func (s *remote) end() (store, session error) {
 func (s *remote) ends() {
 	if !s.ended {
 		require.NoError(s.t, errors.Join(s.end()))
-		require.Empty(s.t, s.fatal)
+		s.noFatal()
+	}
+}
+
+// noFatal wants nothing to have ended the process.
+func (s *remote) noFatal() {
+	select {
+	case err := <-s.fatal:
+		maastest.Fatal(s.t, err)
+	default:
 	}
 }
 
@@ -175,7 +184,7 @@ func (s *remote) holds(all []written) {
 func (s *remote) arrives() {
 	s.t.Helper()
 	maastest.Eventually(s.t, "all is remote", func() bool { return s.IsQueueEmpty() || len(s.fatal) > 0 })
-	require.Empty(s.t, s.fatal)
+	s.noFatal()
 }
 
 // lookAnew makes the memory doubt its server, and waits until the server is known again.

@@ -29,6 +29,55 @@ func nodes(t *testing.T, url string) (leader, standby *Manager) {
 	return leader, standbyOf(t, url, "me")
 }
 
+func get(t *testing.T, url string) []byte {
+	response := maastest.Must(http.Get(url))(t)
+	defer http.DefaultClient.CloseIdleConnections()
+	defer response.Body.Close()
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	return maastest.Must(io.ReadAll(response.Body))(t)
+}
+
+// sessions says of each session of a name, at the server, whether it is exclusive.
+func sessions(t *testing.T, url, name string) (exclusive []bool) {
+	var answer struct {
+		Sessions []struct {
+			Exclusive bool `json:"exclusive"`
+		} `json:"sessions"`
+	}
+	require.NoError(t, json.Unmarshal(get(t, url+"/sessions?name="+name), &answer))
+	for _, s := range answer.Sessions {
+		exclusive = append(exclusive, s.Exclusive)
+	}
+	return exclusive
+}
+
+// standbyOf is a standby of a leader whose name the server still holds.
+func standbyOf(t *testing.T, url, owner string) *Manager {
+	m := opened(t, Options{URL: url, Owner: owner, Follow: true})
+	require.True(t, m.Following())
+	return m
+}
+
+func look(t *testing.T, m *Manager) {
+	mem := maastest.Must(m.Look(context.Background()))(t)
+	require.NoError(t, maastest.Err(mem.List(context.Background(), m.Owner())))
+}
+
+// leaderOf is a client that has the name of an owner.
+func leaderOf(t *testing.T, url, owner string) *maas.Client {
+	o := Options{URL: url, Owner: owner, Transport: maastest.Transport()}
+	c := maastest.Must(maas.Open(context.Background(), o.client()))(t)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// refused is how many sessions the server has refused because of their name.
+func refused(t *testing.T, url string) string {
+	_, count, _ := strings.Cut(string(get(t, url+"/metrics")), `maas_http_requests_total{method="POST",route="/sessions",code="409"} `)
+	count, _, _ = strings.Cut(count, "\n")
+	return count
+}
+
 func TestFollow__who_becomes_a_standby(t *testing.T) {
 	server, dead := maastest.Start(t), maastest.Start(t)
 	dead.Kill()
@@ -256,50 +305,9 @@ func TestLeads__who_never_had_a_lease_waits_for_nothing(t *testing.T) {
 	require.True(t, leads(m))
 }
 
-func get(t *testing.T, url string) []byte {
-	response := maastest.Must(http.Get(url))(t)
-	defer http.DefaultClient.CloseIdleConnections()
-	defer response.Body.Close()
-	require.Equal(t, http.StatusOK, response.StatusCode)
-	return maastest.Must(io.ReadAll(response.Body))(t)
-}
-
-// sessions says of each session of a name, at the server, whether it is exclusive.
-func sessions(t *testing.T, url, name string) (exclusive []bool) {
-	var answer struct {
-		Sessions []struct {
-			Exclusive bool `json:"exclusive"`
-		} `json:"sessions"`
-	}
-	require.NoError(t, json.Unmarshal(get(t, url+"/sessions?name="+name), &answer))
-	for _, s := range answer.Sessions {
-		exclusive = append(exclusive, s.Exclusive)
-	}
-	return exclusive
-}
-
-// standbyOf is a standby of a leader whose name the server still holds.
-func standbyOf(t *testing.T, url, owner string) *Manager {
-	m := opened(t, Options{URL: url, Owner: owner, Follow: true})
-	require.True(t, m.Following())
-	return m
-}
-
-func look(t *testing.T, m *Manager) {
-	mem := maastest.Must(m.Look(context.Background()))(t)
-	require.NoError(t, maastest.Err(mem.List(context.Background(), m.Owner())))
-}
-
-func leader(t *testing.T, url, owner string) *maas.Client {
-	o := Options{URL: url, Owner: owner, Transport: maastest.Transport()}
-	c := maastest.Must(maas.Open(context.Background(), o.client()))(t)
-	t.Cleanup(func() { c.Close() })
-	return c
-}
-
 func TestFollow__a_standby_is_seen_until_it_leads(t *testing.T) {
 	server := maastest.Start(t)
-	first := leader(t, server.URL, "me")
+	first := leaderOf(t, server.URL, "me")
 	one, two := standbyOf(t, server.URL, "me"), standbyOf(t, server.URL, "me")
 	look(t, one)
 	look(t, one) // The same session.
@@ -317,7 +325,7 @@ func TestFollow__a_standby_is_seen_until_it_leads(t *testing.T) {
 
 func TestFollow__a_standby_whose_session_was_lost_is_seen_again(t *testing.T) {
 	server := maastest.Start(t)
-	leader(t, server.URL, "me")
+	leaderOf(t, server.URL, "me")
 	m := standbyOf(t, server.URL, "me")
 	look(t, m)
 	lost := m.reader.Lost()
@@ -344,30 +352,23 @@ func TestFollow__who_waits_for_the_name_tries_to_take_it_when_it_is_free(t *test
 // The session that has the name is this process's own.
 func TestFollow__who_has_the_name_already_leads(t *testing.T) {
 	server := maastest.Start(t)
-	first := leader(t, server.URL, "me")
+	first := leaderOf(t, server.URL, "me")
 	m := standbyOf(t, server.URL, "me")
 	require.True(t, IsFollowed(m.Lead(context.Background())))
 	require.NoError(t, first.Close())
-	m.client.Store(leader(t, server.URL, "me")) // As Lead leaves it when a later step fails.
+	m.client.Store(leaderOf(t, server.URL, "me")) // As Lead leaves it when a later step fails.
 	m.LookAnew()
 	require.NoError(t, m.Lead(context.Background()))
-}
-
-// refused is how many sessions the server has refused because of their name.
-func refused(t *testing.T, url string) string {
-	_, count, _ := strings.Cut(string(get(t, url+"/metrics")), `maas_http_requests_total{method="POST",route="/sessions",code="409"} `)
-	count, _, _ = strings.Cut(count, "\n")
-	return count
 }
 
 func TestFollow__without_a_session(t *testing.T) {
 	server := maastest.Start(t)
 	long := strings.Repeat("x", 63)
-	leader(t, server.URL, long)
+	leaderOf(t, server.URL, long)
 	look(t, standbyOf(t, server.URL, long))
 
-	leader(t, server.URL, "me")
-	leader(t, server.URL, "me@follow") // Another owner's.
+	leaderOf(t, server.URL, "me")
+	leaderOf(t, server.URL, "me@follow") // Another owner's.
 	look(t, standbyOf(t, server.URL, "me"))
 	require.Equal(t, []bool{true}, sessions(t, server.URL, "me@follow"))
 }

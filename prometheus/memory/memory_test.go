@@ -3,6 +3,7 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,7 +148,7 @@ func TestOpen__what_can_never_work_is_refused(t *testing.T) {
 		"owner":     {URL: "http://host:3000", Owner: "no spaces"},
 		"transport": {URL: "http://host:3000", Transport: "rdma"},
 	} {
-		o.Dir = t.TempDir()
+		o.Dir, o.Transport = t.TempDir(), cmp.Or(o.Transport, "auto")
 		_, log, err := openLogged(t, o)
 		require.ErrorIs(t, err, ErrOptions, name)
 		require.NotContains(t, err.Error()+log.String(), "secret", name)

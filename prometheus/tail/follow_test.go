@@ -52,7 +52,8 @@ func (d *dataDir) follows() *standby {
 // newPair is a leader whose log has these segments, and a standby that has got them.
 func newPair(t *testing.T, names ...string) (*dataDir, *node, *standby) {
 	d := newDataDir(t)
-	n, s := d.startWith(names...), d.elsewhere().follows()
+	d.segments(names...)
+	n, s := d.start(), d.elsewhere().follows()
 	s.gets(len(names) * segmentSize)
 	return d, n, s
 }

@@ -106,7 +106,7 @@ func TestTail__copies_no_chunks_behind_those_that_were_just_deleted(t *testing.T
 	held, truncate := false, func() {}
 	s := newStepper(d, d.open(), mirrored, func(o *Options) {
 		o.Held = func() bool {
-			defer func() { truncate() }()
+			defer func() { truncate() }() // The answer is from before the truncation.
 			return held
 		}
 	})

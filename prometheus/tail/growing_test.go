@@ -80,12 +80,12 @@ func newRemoteLog(t *testing.T) *remoteLog {
 	return &remoteLog{newDataDir(t), remotefile.New("node", 1, wal(0), false)}
 }
 
-func (l *remoteLog) append(b []byte) {
+func (l *remoteLog) writes(b []byte) {
 	require.NoError(l.t, l.writer.Append(context.Background(), l.client, b))
 }
 
-// cut leaves the first n bytes of the segment, which are those of b.
-func (l *remoteLog) cut(n int64, b []byte) {
+// cuts leaves the first n bytes of the segment, which are those of b.
+func (l *remoteLog) cuts(n int64, b []byte) {
 	require.NoError(l.t, l.writer.Cut(context.Background(), l.client, n, bytes.NewReader(b)))
 }
 
@@ -103,7 +103,7 @@ func TestGrowing__brings_several_extents_in_pieces(t *testing.T) {
 	b := logged(t, compression.None, 600<<10, 900<<10, 5, 1<<20, 300<<10)
 	for from := 0; from < len(b); {
 		n := min(len(b)-from, 1+rand.Intn(400<<10))
-		l.append(b[from : from+n])
+		l.writes(b[from : from+n])
 		from += n
 		require.NoError(t, l.fetch(g))
 		require.Equal(t, int64(from), g.length)
@@ -117,24 +117,24 @@ func TestGrowing__goes_on_behind_a_cut_of_what_was_torn(t *testing.T) {
 	l, g := newRemoteLog(t), newGrowingFile(t)
 	b := logged(t, compression.None, 1000, 50000)
 	first := ends(b)[0]
-	l.append(b[:first+40000])
+	l.writes(b[:first+40000])
 	require.NoError(t, l.fetch(g))
 	r := wlog.NewReader(g.records)
 	require.True(t, r.Next())
 	require.False(t, r.Next())
 
-	l.cut(first, b)
-	l.append(b[first:])
-	l.cut(first+10, b)
+	l.cuts(first, b)
+	l.writes(b[first:])
+	l.cuts(first+10, b)
 	require.NoError(t, l.fetch(g))
 	require.Equal(t, first+10, g.length)
-	l.append(b[first+10:])
+	l.writes(b[first+10:])
 	require.NoError(t, l.fetch(g))
 	require.True(t, r.Next())
 	require.Len(t, r.Record(), 50000)
 	require.NoError(t, r.Err())
 
-	l.cut(first, b)
+	l.cuts(first, b)
 	require.ErrorIs(t, l.fetch(g), errWasCut, "what was replayed is not there any more")
 }
 
@@ -142,17 +142,17 @@ func TestGrowing__goes_on_behind_a_cut_of_what_was_torn(t *testing.T) {
 func TestGrowing__finds_other_bytes_under_the_same_header(t *testing.T) {
 	l, g := newRemoteLog(t), newGrowingFile(t)
 	b := logged(t, compression.None, 1000, 2000, 3000)
-	l.append(b[:2000])
+	l.writes(b[:2000])
 	require.NoError(t, l.fetch(g))
 	other := bytes.Clone(b)
 	other[500]++
-	l.cut(10, b)
-	l.append(other[10:])
+	l.cuts(10, b)
+	l.writes(other[10:])
 	require.ErrorIs(t, l.fetch(g), errWrongBytes)
 	require.Equal(t, int64(2000), g.length)
 
-	l.cut(10, b)
-	l.append(b[10:])
+	l.cuts(10, b)
+	l.writes(b[10:])
 	require.NoError(t, l.fetch(g), "it was written while it was read")
 	require.Equal(t, int64(len(b)), g.whole)
 }
@@ -161,17 +161,17 @@ func TestGrowing__finds_other_bytes_under_the_same_header(t *testing.T) {
 func TestGrowing__waits_while_the_log_is_copied_anew(t *testing.T) {
 	l, g := newRemoteLog(t), newGrowingFile(t)
 	b := logged(t, compression.None, 1000, 2000, 3000)
-	l.append(b[:4000])
+	l.writes(b[:4000])
 	require.NoError(t, l.fetch(g))
 	given := g.whole
 	g.given = given
 
 	require.NoError(t, l.writer.Free(context.Background(), l.client))
 	l.writer = remotefile.New("node", 2, wal(0), false)
-	l.append(b[:500])
+	l.writes(b[:500])
 	require.NoError(t, l.fetch(g))
 	require.Equal(t, int64(4000), g.length)
-	l.append(b[500:])
+	l.writes(b[500:])
 	require.NoError(t, l.fetch(g))
 	require.Equal(t, int64(len(b)), g.length)
 	require.Equal(t, given, g.given)

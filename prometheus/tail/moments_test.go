@@ -153,7 +153,8 @@ func TestMoments__of_a_promotion(t *testing.T) {
 	require.NoError(t, m.Close())
 	wants, led := at.wants(late), false
 	at.from(func(l *remotefile.Listing) {
-		if wants(l); led {
+		wants(l)
+		if led {
 			relation, err := Compare(context.Background(), at.client, l, s.d.dir, false)
 			assert.NoError(t, err)
 			assert.Equal(t, memory.HasAll, relation, "the directory is not taken for one with another log")

@@ -67,8 +67,11 @@ func TestOpen__waits_for_a_predecessor_and_fences_it(t *testing.T) {
 		}
 		opened <- err
 	}()
-	time.Sleep(2 * time.Second)
-	require.Empty(t, opened, "two of one owner at once")
+	select {
+	case err := <-opened:
+		t.Fatal("two of one owner at once, or an error:", err)
+	case <-time.After(2 * time.Second):
+	}
 	first.stop()
 	require.NoError(t, <-opened)
 }
