@@ -76,16 +76,25 @@ type ending struct {
 	name    string
 	leave   func(p *pair)
 	back    func(p *pair)
-	lapses  bool // The lease has to.
+	lapses  bool // The other one has to wait for the end of the lease.
 	saysWhy bool // The old leader ends with an error.
 }
 
 var endings = []ending{
 	{name: "kill -9", leave: func(p *pair) { p.leader.kill() }, back: func(*pair) {}, lapses: true},
 	{name: "hand-over", leave: (*pair).handOver, back: func(p *pair) { require.NoError(p.t, p.leader.Close()) }},
-	{"SIGSTOP", func(p *pair) { p.leader.pause(p.t) }, func(p *pair) { p.leader.resume(p.t) }, true, true},
-	{"a pulled cable", func(p *pair) { p.leader.pullOut() }, func(p *pair) { p.leader.plugIn() }, true, true},
-	{"a silent network", func(p *pair) { p.leader.fallSilent() }, func(p *pair) { p.leader.speak() }, true, true},
+	{
+		name: "SIGSTOP", lapses: true, saysWhy: true,
+		leave: func(p *pair) { p.leader.pause(p.t) }, back: func(p *pair) { p.leader.resume(p.t) },
+	},
+	{
+		name: "a pulled cable", lapses: true, saysWhy: true,
+		leave: func(p *pair) { p.leader.pullOut() }, back: func(p *pair) { p.leader.plugIn() },
+	},
+	{
+		name: "a silent network", lapses: true, saysWhy: true,
+		leave: func(p *pair) { p.leader.fallSilent() }, back: func(p *pair) { p.leader.speak() },
+	},
 }
 
 // handOver is the beginning of a shutdown: rules and scrapes have ended.

@@ -25,35 +25,35 @@ import (
 	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
-// Trials run at once: most of the time they wait for leases, however many cores there are. Each begins after half an
-// hour, with a leader that may have standbys.
+// Trials run at once: most of the time they wait for leases, however many cores there are.
 func TestStandby__trials(t *testing.T) {
-	size := smallerSize(t)
-	size.series = min(size.series, longer(200, size.series))
-	tests := map[string]func(*testing.T){}
-	for name, run := range map[string]func(*scene){
-		"leads and follows in turn":                (*scene).leadsAndFollowsInTurn,
-		"one of two takes over":                    (*scene).oneOfTwoTakesOver,
-		"was away":                                 (*scene).wasAway,
-		"is slow":                                  (*scene).isSlow,
-		"meets another version":                    (*scene).meetsAnotherVersion,
-		"ends when it is told to":                  (*scene).endsWhenItIsToldTo,
-		"refuses the directory of its leader":      (*scene).refusesTheDirectoryOfItsLeader,
-		"the server is restarted with its memory":  func(s *scene) { s.outlivesTheServer(s.restartServer) },
-		"the server is restarted, its memory lost": func(s *scene) { s.outlivesTheServer(s.restartEmpty) },
-		"leader and memory are lost":               (*scene).goesOnAlone,
-		"finds wrong bytes":                        (*scene).findsWrongBytes,
-		"goes on behind a hole":                    func(s *scene) { s.leavesBehind(s.hole()) },
-		"never leads with a hole":                  func(s *scene) { s.neverLeads(s.hole()) },
-		"without blocks":                           (*scene).leadsWithoutBlocks,
-	} {
-		tests[name] = func(t *testing.T) {
-			s := newScene(t, size, true, follows)
-			s.feed(30 * time.Minute)
-			run(s)
-		}
+	together(t, map[string]func(*testing.T){
+		"leads and follows in turn":                trial((*scene).leadsAndFollowsInTurn),
+		"one of two takes over":                    trial((*scene).oneOfTwoTakesOver),
+		"was away":                                 trial((*scene).wasAway),
+		"is slow":                                  trial((*scene).isSlow),
+		"meets another version":                    trial((*scene).meetsAnotherVersion),
+		"ends when it is told to":                  trial((*scene).endsWhenItIsToldTo),
+		"refuses the directory of its leader":      trial((*scene).refusesTheDirectoryOfItsLeader),
+		"the server is restarted with its memory":  trial(func(s *scene) { s.outlivesTheServer(s.restartServer) }),
+		"the server is restarted, its memory lost": trial(func(s *scene) { s.outlivesTheServer(s.restartEmpty) }),
+		"leader and memory are lost":               trial((*scene).goesOnAlone),
+		"finds wrong bytes":                        trial((*scene).findsWrongBytes),
+		"goes on behind a hole":                    trial(func(s *scene) { s.leavesBehind(s.hole()) }),
+		"never leads with a hole":                  trial(func(s *scene) { s.neverLeads(s.hole()) }),
+		"without blocks":                           trial((*scene).leadsWithoutBlocks, withoutBlocks),
+	})
+}
+
+// trial begins after half an hour, with a leader that may have standbys.
+func trial(run func(*scene), changes ...func(*ChildConfig)) func(*testing.T) {
+	return func(t *testing.T) {
+		size := smallerSize(t)
+		size.series = min(size.series, longer(200, size.series))
+		s := newScene(t, size, true, append(changes, follows)...)
+		s.feed(30 * time.Minute)
+		run(s)
 	}
-	together(t, tests)
 }
 
 // A leader that died comes back on its directory, follows, and leads again; so does the other one.
@@ -202,8 +202,6 @@ func (s *scene) goesOnAlone() {
 // The head of a leader without blocks begins later than its log. It begins there, too, once a standby leads, and at that
 // one's next start.
 func (s *scene) leadsWithoutBlocks() {
-	withoutBlocks(&s.config)
-	s.restart()
 	s.feed(2 * time.Hour)
 	f := s.follow()
 	s.feedThrough(3 * time.Hour)

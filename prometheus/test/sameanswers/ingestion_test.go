@@ -13,6 +13,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
@@ -133,7 +134,7 @@ func appendIngested(app storage.Appender, name string, n, i int, withLate bool) 
 		_, err = app.AppendHistogram(0, labels.FromStrings(pairs...), t, h, nil)
 		return err
 	case "ingested_churn":
-		pairs = append(pairs, "generation", fmt.Sprint((i+n*generation/20)/generation))
+		pairs = append(pairs, "generation", generationOf(i, n))
 	}
 	series := labels.FromStrings(pairs...)
 	if _, err = app.Append(0, series, t, float64(i)); err == nil && withLate && i >= late {
@@ -141,6 +142,9 @@ func appendIngested(app storage.Appender, name string, n, i int, withLate bool) 
 	}
 	return err
 }
+
+// generationOf is the generation of a series at a commit.
+func generationOf(i, n int) string { return fmt.Sprint((i + n*generation/20) / generation) }
 
 // Commits are consecutive commits; To is not included.
 type Commits struct{ From, To int }
@@ -166,12 +170,15 @@ func (c *child) Held(_ none, held *Held) error {
 			return err
 		}
 	}
-	series := 0
+	series, withLate := 0, 0
 	for _, kind := range ingested {
 		series += kind.series
+		if kind.late {
+			withLate += kind.series
+		}
 	}
 	var some int
-	held.Late, _ = ofAll(lateOnes, ingestSeries)
+	held.Late, _ = ofAll(lateOnes, withLate)
 	if held.InOrder, some = ofAll(inOrder, series); some > 1 {
 		err = fmt.Errorf("all have %v, and some have %d other commits", held.InOrder, some)
 	}
@@ -193,8 +200,11 @@ func ofAll(counts map[int]int, series int) (list []Commits, some int) {
 	return list, some
 }
 
-// countCommits adds a series' samples. Generations of a series follow each other, so that a commit is in one of them.
+// countCommits adds a series' samples. It counts no commit twice for one series: no time comes twice, and each sample
+// is in its own generation.
 func countCommits(series storage.Series, inOrder, lateOnes map[int]int) error {
+	n, _ := strconv.Atoi(series.Labels().Get("n"))
+	of := series.Labels().Get("generation")
 	it := series.Iterator(nil)
 	for kind := it.Next(); kind != chunkenc.ValNone; kind = it.Next() {
 		t, v := it.AtT(), 0.0
@@ -208,7 +218,7 @@ func countCommits(series storage.Series, inOrder, lateOnes map[int]int) error {
 		if t%1000 != 0 {
 			i, counts = i+late, lateOnes
 		}
-		if v != float64(i) {
+		if v != float64(i) || of != "" && of != generationOf(i, n) {
 			return fmt.Errorf("%s has %g at %d", series.Labels(), v, t)
 		}
 		counts[i]++

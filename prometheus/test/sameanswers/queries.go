@@ -27,8 +27,8 @@ const (
 const whole = 24 * time.Hour
 
 // Queries are asked of every database. They read each metric of the load raw, over its full length, and through the
-// functions that people use with it. What they rank are deviations, of which no two are equal: which of two equal
-// values comes first depends on the order in which a head has learnt of the series.
+// functions that people use with it. What they rank are deviations in windows of many samples, of which no two are
+// equal: which of two equal values comes first depends on the order in which a head has learnt of the series.
 func Queries() []Query {
 	return slices.Concat(instant(), ranges(), metadata())
 }

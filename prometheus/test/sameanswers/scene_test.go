@@ -32,7 +32,7 @@ type scene struct {
 	whole  *testing.T // Of the timeline, with which everything ends that was started.
 	size   size
 	stock  *DB
-	config ChildConfig // With what both were fed.
+	config ChildConfig // Fed: how far both databases were fed, at any time.
 	ours   *process
 	server *maastest.Server
 	memory string // The server's memory file.
@@ -131,12 +131,12 @@ func (s *scene) inUse() {
 // settle waits until the server is in use, and has everything.
 func settle(t *testing.T, metrics func() map[string]float64) {
 	maastest.Eventually(t, "the server is in use", func() bool { return metrics()["up"] == 1 })
-	stored := -1.0
+	is := [2]float64{-1}
 	maastest.Eventually(t, "the server has all", func() bool {
-		m, last := metrics(), stored
-		stored = m["stored_bytes"]
+		m, was := metrics(), is
+		is = [2]float64{m["stored_bytes"], m["written_bytes_total"]}
 		time.Sleep(time.Second)
-		return stored == last && m["dirty_bytes"] == 0 && m["wal_lag_seconds"] < 2
+		return is == was && m["dirty_bytes"] == 0 && m["wal_lag_seconds"] < 2
 	})
 }
 
@@ -193,7 +193,9 @@ func feed(stock, ours Subject, upTo int) error {
 func runSize(t *testing.T) size {
 	s := size{seed: uint64(time.Now().UnixNano()), series: longer(2_000, 20_000), steps: StepsIn(6 * time.Hour)}
 	if text := os.Getenv("MAAS_SEED"); text != "" {
-		s.seed = maastest.Must(strconv.ParseUint(text, 10, 64))(t)
+		var err error
+		s.seed, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err, "MAAS_SEED")
 	}
 	if testing.Short() {
 		s.series = 400

@@ -107,7 +107,7 @@ func TestABrokenStoreIsCaught(t *testing.T) {
 	s := smallerSize(t)
 	stock := open(t, s.config(t))
 	require.NoError(t, stock.Feed(StepsIn(150*time.Minute)))
-	other := map[chunkenc.Encoding]chunkenc.Chunk{}
+	other := map[chunkenc.Encoding]chunkenc.Chunk{} // The last one. Read twice in a row, a chunk is right.
 	for name, wrong := range map[string]func(chunkenc.Chunk) chunkenc.Chunk{
 		"another chunk of the same kind": func(chk chunkenc.Chunk) chunkenc.Chunk {
 			defer func() { other[chk.Encoding()] = chk }()
