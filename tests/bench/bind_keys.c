@@ -7,6 +7,7 @@
  */
 #include <semaphore.h>
 #include <sodium.h>
+#include <stdatomic.h>
 
 #include "rdma/rdma.h"
 #include "tests/bench/bare_keys.h"
@@ -24,12 +25,14 @@ static struct maas_lend_session_ref session;
 static struct raw_link client;
 static struct maas_slab_ref refs[BARE_KEYS];
 static struct maas_lend_key grants[BARE_KEYS];
+static atomic_int failed; /* for main: exit handlers would run in the server's own thread */
 
 /* ---- the server's side */
 
 static void wait_done(void *done, int status)
 {
-	need_0(status, "keys");
+	if (status)
+		failed = status;
 	sem_post(done);
 }
 
@@ -38,6 +41,7 @@ static void wait_for(sem_t *done, unsigned int count)
 	while (count)
 		count -= !sem_wait(done);
 	sem_destroy(done);
+	need_0(failed, "keys");
 }
 
 static void grant_all(void)
@@ -117,7 +121,8 @@ static void fill(uint32_t live)
 
 	for (; live > MAAS_SLAB_MAX_BATCH; live -= MAAS_SLAB_MAX_BATCH)
 		allocate(MAAS_SLAB_MAX_BATCH, others);
-	allocate(live, others);
+	if (live)
+		allocate(live, others);
 	allocate(BARE_KEYS, refs);
 }
 

@@ -76,10 +76,12 @@ static const struct {
 struct connection {
 	int fd;
 	unsigned int index;
-	char id[ID_BYTES]; /* PAIR: what is to be freed next; "" allocates */
-	const char *slab;  /* DATA_*: its allocation */
-	uint8_t *data;	   /* DATA_*, REDIS_*: what that holds */
-	char head[HEAD_BYTES];
+	char id[ID_BYTES];     /* PAIR: what is to be freed next; "" allocates */
+	const char *slab;      /* DATA_*: its allocation */
+	uint8_t *data;	       /* DATA_*, REDIS_*: what that holds */
+	char head[HEAD_BYTES]; /* of each request */
+	size_t head_len;
+	char free[HEAD_BYTES];	   /* PAIR: of a DELETE */
 	struct iovec parts[PARTS]; /* what is still to be sent */
 	bool busy;
 	bool wants_out;
@@ -178,6 +180,7 @@ static void write_allocate(struct connection *c, unsigned int count)
 	write_http(c, "POST", "/allocate", "json", strlen(body), body);
 }
 
+/* Before the clock runs. */
 static void write_head(struct connection *c)
 {
 	char path[64];
@@ -189,8 +192,6 @@ static void write_head(struct connection *c)
 		snprintf(path, sizeof(path), "/%s", kinds[kind].name);
 		return write_http(c, "GET", path, NULL, 0, "");
 	case PAIR:
-		snprintf(path, sizeof(path), "/allocate/%s", c->id);
-		return c->id[0] ? write_http(c, "DELETE", path, NULL, 0, "") : write_allocate(c, 0);
 	case ALLOCATE:
 	case BATCH:
 		return write_allocate(c, batch);
@@ -212,8 +213,13 @@ static void write_head(struct connection *c)
 static void make_request(struct connection *c)
 {
 	memset(c->parts, 0, sizeof(c->parts));
-	write_head(c);
-	c->parts[0] = (struct iovec){c->head, strlen(c->head)};
+	c->parts[0] = (struct iovec){c->head, c->head_len};
+	if (c->id[0]) {
+		int len = snprintf(c->free, HEAD_BYTES, "DELETE /allocate/%s HTTP/1.1\r\n%s\r\n",
+				   c->id, fields);
+
+		c->parts[0] = (struct iovec){c->free, (size_t)len};
+	}
 	if (kind == REDIS_SET || kind == DATA_PUT)
 		c->parts[1] = (struct iovec){c->data, DATA_BYTES};
 	if (kind == REDIS_SET)
@@ -443,6 +449,8 @@ int main(int argc, char **argv)
 	need(epoll_fd >= 0, "epoll_create1");
 	for (unsigned int i = 0; i < kinds[kind].connections; i++) {
 		connections[i].index = i;
+		write_head(&connections[i]);
+		connections[i].head_len = strlen(connections[i].head);
 		connect_one(&connections[i], (uint16_t)strtoul(argv[1], NULL, 10));
 	}
 	printf("{\"connections\":%u}\n", kinds[kind].connections);

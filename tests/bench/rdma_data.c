@@ -214,7 +214,10 @@ static void close_maas(void)
 
 static const struct way by_maas = {open_maas, run_maas, close_maas};
 
-/* ---- verbs alone: one connection, one key, and a loop that posts and asks for completions */
+/*
+ * ---- verbs alone, which share nothing with libmaas: one connection, one key, and a loop that
+ * posts and asks for completions. Each message has one, as libmaas's have.
+ */
 
 static struct raw_http *http;
 static struct raw_session session;
@@ -227,7 +230,8 @@ static unsigned int take(void)
 	struct ibv_wc wcs[16];
 	int n = ibv_poll_cq(link.cq, MAAS_ARRAY_SIZE(wcs), wcs);
 
-	need_0(n < 0 ? EIO : 0, "ibv_poll_cq");
+	if (n < 0)
+		errx(EXIT_FAILURE, "ibv_poll_cq: %d", n);
 	for (int i = 0; i < n; i++)
 		if (wcs[i].status != IBV_WC_SUCCESS)
 			errx(EXIT_FAILURE, "a message failed: %s",
@@ -242,16 +246,17 @@ static void run_verbs(const struct messages *messages)
 	unsigned int done = 0;
 	unsigned int n;
 	uint64_t start = 0;
+	int r;
 
 	need_0(depth > RAW_DEPTH ? EINVAL : 0, "the depth");
 	for (; done < messages->count; done += n) {
 		for (; sent < messages->count && sent - done < depth; sent++) {
 			if (!messages->depth)
 				start = maas_clock_ns();
-			need_0(raw_post(&link,
-					messages->write ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ, 0,
-					messages->bytes, key.addr, key.rkey, 0),
-			       "a message");
+			r = raw_post(&link, messages->write ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ,
+				     0, messages->bytes, key.addr, key.rkey, 0);
+			if (r)
+				errx(EXIT_FAILURE, "a message: %s", strerror(-r));
 		}
 		n = take();
 		if (n && !messages->depth)
