@@ -49,8 +49,8 @@ void agent_fill(uint64_t seed, uint8_t *bytes, size_t len)
 static void lose(unsigned int percent)
 {
 	shell("for i in /sys/class/net/*; do [ ${i##*/} = lo ] || dev=${i##*/}; done; "
-	      "tc qdisc del dev $dev root 2>/dev/null; "
-	      "[ %u = 0 ] || tc qdisc add dev $dev root netem loss %u%%",
+	      "if [ %u = 0 ]; then tc qdisc del dev $dev root; "
+	      "else tc qdisc replace dev $dev root netem loss %u%%; fi",
 	      percent, percent);
 }
 

@@ -5,8 +5,6 @@
 
 #include "tests/rdma/scenario.h"
 
-#define REFUSED 0xbd /* bytes that are to be seen nowhere */
-
 static void open_borrower(struct borrower *borrower, const char *token, const char *name,
 			  unsigned int ttl_s, size_t buffer_bytes)
 {
@@ -113,33 +111,32 @@ static void must_be(const uint8_t *bytes, uint8_t value, size_t len, const char 
 			len, bytes[i], value);
 }
 
-static void run(struct raw_link *link, enum ibv_wr_opcode opcode, size_t len, uint64_t addr,
-		uint32_t rkey, int want)
+static void run(const char *what, struct raw_link *link, enum ibv_wr_opcode opcode,
+		const struct raw_key *key, int want)
 {
-	int got = raw_run(link, opcode, 0, len, addr, rkey);
+	int got = raw_run(link, opcode, 0, key->len, key->addr, key->rkey);
 
-	require(got == want, "%s of %zu bytes at %#llx: %s, not %s",
-		opcode == IBV_WR_RDMA_READ ? "read" : "write", len, (unsigned long long)addr,
+	require(got == want, "%s: %s of %zu bytes at %#llx: %s, not %s", what,
+		opcode == IBV_WR_RDMA_READ ? "read" : "write", (size_t)key->len,
+		(unsigned long long)key->addr,
 		got < 0 ? strerror(-got) : ibv_wc_status_str((enum ibv_wc_status)got),
 		ibv_wc_status_str((enum ibv_wc_status)want));
 }
 
-void must_read(struct raw_link *link, const struct raw_key *key)
+void must_move(const char *what, struct raw_link *link, enum ibv_wr_opcode opcode,
+	       const struct raw_key *key)
 {
-	run(link, IBV_WR_RDMA_READ, key->len, key->addr, key->rkey, IBV_WC_SUCCESS);
+	run(what, link, opcode, key, IBV_WC_SUCCESS);
 }
 
-void must_write(struct raw_link *link, const struct raw_key *key)
+void must_refuse_at(const char *what, struct raw_link *link, enum ibv_wr_opcode opcode, size_t len,
+		    uint64_t addr, uint32_t rkey)
 {
-	run(link, IBV_WR_RDMA_WRITE, key->len, key->addr, key->rkey, IBV_WC_SUCCESS);
-}
+	const struct raw_key key = {.len = len, .addr = addr, .rkey = rkey};
 
-void must_refuse(struct raw_link *link, enum ibv_wr_opcode opcode, size_t len, uint64_t addr,
-		 uint32_t rkey)
-{
-	memset(link->bytes, REFUSED, link->len);
-	run(link, opcode, len, addr, rkey, IBV_WC_REM_ACCESS_ERR);
-	must_be(link->bytes, REFUSED, link->len, "what the refused read brought");
+	memset(link->bytes, FOREIGN, link->len);
+	run(what, link, opcode, &key, IBV_WC_REM_ACCESS_ERR);
+	must_be(link->bytes, FOREIGN, link->len, what);
 }
 
 /* The part of an allocation that begins at `at`, as large as the link's buffer. */
@@ -158,18 +155,18 @@ void must_hold(struct raw_link *link, const struct raw_key *key, uint8_t value, 
 		struct raw_key part = piece(link, key, at);
 
 		memset(link->bytes, ~value, part.len);
-		must_read(link, &part);
+		must_move(what, link, IBV_WR_RDMA_READ, &part);
 		must_be(link->bytes, value, part.len, what);
 	}
 }
 
-void must_fill(struct raw_link *link, const struct raw_key *key, uint8_t value)
+void must_fill_at(const char *what, struct raw_link *link, const struct raw_key *key, uint8_t value)
 {
 	memset(link->bytes, value, link->len);
 	for (uint64_t at = 0; at < key->len; at += link->len) {
 		struct raw_key part = piece(link, key, at);
 
-		must_write(link, &part);
+		must_move(what, link, IBV_WR_RDMA_WRITE, &part);
 	}
 }
 

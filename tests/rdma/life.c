@@ -14,7 +14,6 @@
 #define TTL_S	  2
 #define RECLAIM_S 2
 #define OWNER	  0x4f
-#define FOREIGN	  0xbd
 #define WRITERS	  5
 #define DEPTH	  32
 #define CLIENTS	  16

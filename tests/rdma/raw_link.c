@@ -94,10 +94,10 @@ static int make_queues(struct raw_link *link, size_t len)
 	struct ibv_qp_init_attr init = {.cap = {RAW_DEPTH, 1, 1, 1, 0}, .qp_type = IBV_QPT_RC};
 
 	link->pd = ibv_alloc_pd(link->id->verbs);
-	link->cq = ibv_create_cq(link->id->verbs, RAW_DEPTH + 1, NULL, NULL, 0);
+	link->cq = link->pd ? ibv_create_cq(link->id->verbs, RAW_DEPTH + 1, NULL, NULL, 0) : NULL;
 	link->len = (len + PAGE - 1) / PAGE * PAGE;
-	link->bytes = aligned_alloc(PAGE, link->len);
-	if (!link->pd || !link->cq || !link->bytes)
+	link->bytes = link->cq ? aligned_alloc(PAGE, link->len) : NULL;
+	if (!link->bytes)
 		return -errno;
 	memset(link->bytes, 0, link->len);
 	link->mr = ibv_reg_mr(link->pd, link->bytes, link->len, IBV_ACCESS_LOCAL_WRITE);

@@ -46,6 +46,11 @@ void scenario_fail(const char *file, int line, const char *fmt, ...) MAAS_PRINTF
 			fail(__VA_ARGS__);                                                         \
 	} while (0)
 
+/* The place, for the `what` of a check that many places make. */
+#define HERE	     PLACE(__LINE__)
+#define PLACE(line)  PLACED(line)
+#define PLACED(line) __FILE__ ":" #line
+
 /* For two integers of any type. */
 #define require_equal(got, want, what)                                                             \
 	scenario_equal(__FILE__, __LINE__, (long long)(got), (long long)(want), what)
@@ -64,7 +69,7 @@ bool scenario_wait_for(pid_t pid, unsigned int timeout_ms, int *ret_status);
 
 void sleep_ms(unsigned int ms);
 
-/* Waits until it is so; fails with the words behind it when that takes too long. */
+/* Evaluates the condition every 20 ms until it holds; fails with the words behind the time. */
 #define require_soon(condition, timeout_ms, ...)                                                   \
 	do {                                                                                       \
 		uint64_t soon_ms = maas_clock_ms() + (timeout_ms);                                 \
@@ -134,6 +139,7 @@ struct borrower {
 	struct raw_link link;
 };
 
+#define FOREIGN 0xbd  /* bytes that no other is to find */
 #define LEASE_S 36000 /* for scenarios that are not about leases: nothing renews it */
 
 void borrower_open(struct borrower *borrower, size_t buffer_bytes);
@@ -157,20 +163,25 @@ void borrower_grant(struct borrower *borrower, const char *id, const char *acces
 void must_refuse_ticket(const struct raw_session *session, const char *what);
 
 /* Between the link's buffer and the whole allocation, which must fit into it. */
-void must_read(struct raw_link *link, const struct raw_key *key);
-void must_write(struct raw_link *link, const struct raw_key *key);
+#define must_read(link, key)  must_move(HERE, link, IBV_WR_RDMA_READ, key)
+#define must_write(link, key) must_move(HERE, link, IBV_WR_RDMA_WRITE, key)
+void must_move(const char *what, struct raw_link *link, enum ibv_wr_opcode opcode,
+	       const struct raw_key *key);
 
 /*
  * An attempt that must be refused, and bring nothing. It kills the link's queue pair, and what
  * comes behind it is flushed, which proves nothing: each attempt is the first request of its
  * connection.
  */
-void must_refuse(struct raw_link *link, enum ibv_wr_opcode opcode, size_t len, uint64_t addr,
-		 uint32_t rkey);
+#define must_refuse(...) must_refuse_at(HERE, __VA_ARGS__)
+void must_refuse_at(const char *what, struct raw_link *link, enum ibv_wr_opcode opcode, size_t len,
+		    uint64_t addr, uint32_t rkey);
 
 /* The whole allocation holds `value`, read through the key, in pieces of the link's buffer. */
 void must_hold(struct raw_link *link, const struct raw_key *key, uint8_t value, const char *what);
-void must_fill(struct raw_link *link, const struct raw_key *key, uint8_t value);
+#define must_fill(link, key, value) must_fill_at(HERE, link, key, value)
+void must_fill_at(const char *what, struct raw_link *link, const struct raw_key *key,
+		  uint8_t value);
 /* The same, over HTTP. */
 void must_hold_http(struct raw_http *http, const struct raw_key *key, uint8_t value,
 		    const char *what);

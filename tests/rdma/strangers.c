@@ -7,9 +7,8 @@
 
 #include "tests/rdma/agent.h"
 
-#define SLAB	4096
-#define VICTIM	0x56
-#define HOSTILE 0xbd
+#define SLAB   4096
+#define VICTIM 0x56
 
 void principal_make(const char *name, struct principal *ret_principal)
 {
@@ -61,8 +60,9 @@ static void remove_thief(const struct principal *stays)
 
 	require_equal(raw_session_ticket(thief.http, &unused), 200, "a new ticket");
 	agent_ask(NULL, "principals %s", stays->line);
-	require_soon(raw_run(&thief.link, IBV_WR_RDMA_WRITE, 0, 1, own.addr, own.rkey), 1000,
-		     "a write a second after its right");
+	require_soon(raw_run(&thief.link, IBV_WR_RDMA_WRITE, 0, 1, own.addr, own.rkey) !=
+			     IBV_WC_SUCCESS,
+		     1000, "a write a second after its right");
 	must_refuse_ticket(&unused, "the ticket of a principal that is gone");
 	require_equal(raw_call(thief.http, "GET", NULL, "/whoami"), 401, "its token");
 	check_victim();
@@ -84,7 +84,7 @@ void run_strangers(const char *keys)
 
 	try_key();
 	try_tickets();
-	must_fill(&thief.link, &own, HOSTILE);
+	must_fill(&thief.link, &own, FOREIGN);
 	remove_thief(&principals[0]);
 	borrower_close(&thief);
 	borrower_end(&victim);

@@ -127,7 +127,7 @@ void trust_guessed(const char *keys)
 }
 
 /* One byte before and one behind, alone and at the end of what is allowed. */
-static void try_bounds(struct raw_key *own, uint64_t i)
+static void try_bounds(const struct raw_key *own, uint64_t i)
 {
 	const struct {
 		uint64_t len, addr;
@@ -139,8 +139,6 @@ static void try_bounds(struct raw_key *own, uint64_t i)
 	};
 	uint64_t place = i / 2 % MAAS_ARRAY_SIZE(outside);
 
-	borrower_reconnect(&thief);
-	borrower_grant(&thief, own->id, "rw", own);
 	must_refuse(&thief.link, opcode_of(i), outside[place].len, outside[place].addr, own->rkey);
 }
 
@@ -162,8 +160,11 @@ void trust_bounds(const char *keys)
 		borrower_alloc(&victim, sizes[s], &victims[2]);
 		for (size_t v = 0; v < MAAS_ARRAY_SIZE(victims); v++)
 			must_fill(&victim.link, &victims[v], VICTIM);
-		for (uint64_t i = 0; i < count_device_bounds(); i++)
+		for (uint64_t i = 0; i < count_device_bounds(); i++) {
+			borrower_reconnect(&thief);
+			borrower_grant(&thief, own.id, "rw", &own);
 			try_bounds(&own, i);
+		}
 		for (size_t v = 0; v < MAAS_ARRAY_SIZE(victims); v++)
 			must_hold(&victim.link, &victims[v], VICTIM, "the neighbour's bytes");
 	}
