@@ -109,7 +109,7 @@ class Client:
 def at_once(function, arguments):
     """Runs the function in a thread for each of its arguments."""
     with concurrent.futures.ThreadPoolExecutor(len(arguments)) as pool:
-        pool.map(function, arguments)
+        list(pool.map(function, arguments))
 
 
 def again_and_again(function):
@@ -155,9 +155,9 @@ def shapes(client):
         with client.connect() as connection:
             try:
                 connection.sendall(client.head("POST", "/free", len(body), JSON) + body)
+                read_answer(connection)
             except OSError:
                 pass  # it was answered before its end
-            read_answer(connection)
 
     for body in [shape(b'{"ids":[', b"{},", b"]}"), shape(b'{"ids":[', b"[],", b"]}"),
                  shape(b'{"ids":[{', b'"":0,', b"}]}"), shape(b'{"ids":[', b'"",', b"]}")]:

@@ -295,8 +295,10 @@ class Trials:
         self.select(only)
         with workplace() as work:
             site = site_of(work)
-            self.run(site, lambda: Watcher(work, rules, {job: self.instances()}))
-            site.end()
+            try:
+                self.run(site, lambda: Watcher(work, rules, {job: self.instances()}))
+            finally:
+                site.end()
 
     def strays(self, watcher):
         """What fired, and no trial explains it. On a busy machine a scrape may take too long (MaasDown)."""

@@ -52,6 +52,7 @@ equal() {
 # contains WHAT TEXT WORDS...: each of them.
 contains() {
 	local words
+	[ $# -ge 3 ] || fail "$1: no words"
 	for words in "${@:3}"; do [[ $2 == *"$words"* ]] || fail "$1: '$words' is not in: $2"; done
 }
 

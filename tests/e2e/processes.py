@@ -31,12 +31,14 @@ def free_port():
 
 @contextlib.contextmanager
 def workplace():
-    """A directory for logs and data. An AssertionError ends the program, and the directory stays."""
+    """A directory for logs and data. An exception shows the ends of the logs, and where all of it stays."""
     work = tempfile.mkdtemp()
     try:
         yield work
-    except AssertionError as err:
-        sys.exit(f"FAILED: {err}\nThe logs and data are in {work}.")
+    except BaseException:
+        subprocess.run(f"tail -v -n 20 {work}/*.log; echo The logs and data are in {work}.", shell=True, check=False,
+                       stdout=sys.stderr)
+        raise
     shutil.rmtree(work)
 
 

@@ -29,7 +29,7 @@ answered 200 request POST "/sessions/$session/ticket"
 wait_for 8 gone
 wait_for 6 [ "$(metric maas_active_allocations)" = 0 ]
 equal 'lapsed' 1 "$(metric maas_allocations_lapsed_total)"
-# Its second may be the next one. Nothing asks for a renewal here: that would be one.
+# The session's second may be the next one. It is asked for a ticket: a renewal would keep it.
 wait_for 6 session_gone
 answered 404 request POST "/sessions/$session/renew"
 stop_server

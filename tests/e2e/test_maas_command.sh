@@ -32,7 +32,7 @@ says() {
 
 # tells WANTED FILTER ARGUMENT...: maas works, and jq finds this in its JSON.
 tells() {
-	maas --json "${@:3}"
+	maas "${@:3}" --json
 	equal "maas ${*:3}: $2" "$1" "$(jq -rc "$2" <<<"$OUT")"
 }
 
@@ -107,9 +107,9 @@ says 'nobody: the server has no --auth-file' whoami
 
 step "health and stats"
 says healthy health
-maas health --json
-equal 'health --json' healthy "$(jq -r .status <<<"$OUT")"
-MAAS_URL=http://127.0.0.1:1 tells healthy .status --url "$URL" --timeout 5 health
+tells healthy .status health
+MAAS_URL=http://127.0.0.1:1 maas --json --url "$URL" --timeout 5 health
+equal '--json before health' healthy "$(jq -r .status <<<"$OUT")"
 says '0 active' stats
 for bare in "${URL#http://}" "localhost:${URL##*:}" "${URL#http://}/"; do
 	says healthy --url "$bare" health

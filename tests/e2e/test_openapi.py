@@ -330,7 +330,7 @@ def check_principals(c, maasd, directory):
 
 def check_drain(c):
     c.server.process.terminate()
-    eventually(5, "the server to drain", lambda: c.server.send("GET", "/ready")[0] == 503)
+    eventually(20, "the server to drain", lambda: c.server.send("GET", "/ready")[0] == 503)
     c.call("ready", 503, "draining")
     c.ok("health")
     c.ok("allocate", body={"size_bytes": 1})

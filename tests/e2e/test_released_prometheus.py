@@ -110,9 +110,13 @@ def check(maasd, program, maas, directory):
             breaches = released.json_breaches(wanted["status"], status)
             assert not breaches, "; ".join(breaches)
             prometheus = start(program, work, memory.url, "successor")
-            eventually(60, f"the answers of {archive}",
-                       lambda: prometheus.metric("prometheus_tsdb_maas_blocks_returning_bytes") == 0 and
-                       answers(prometheus, wanted["begin"], wanted["end"]) == wanted["answers"])
+            try:
+                eventually(60, f"the answers of {archive}",
+                           lambda: prometheus.metric("prometheus_tsdb_maas_blocks_returning_bytes") == 0 and
+                           answers(prometheus, wanted["begin"], wanted["end"]) == wanted["answers"])
+            except AssertionError as err:
+                got = answers(prometheus, wanted["begin"], wanted["end"])
+                raise AssertionError(f"{err}: wanted {wanted['answers']}, got {got}") from err
             assert prometheus.said("restored the head from remote memory"), "nothing was restored"
             prometheus.stop()
             memory.stop()

@@ -192,7 +192,6 @@ class Pair:
         failed = self.leader.values("up").count(0)
         assert len(missing) - len(moment) <= failed, f"missing: {missing}, {until}, {first}, {failed} failed"
 
-
     def loses(self, words, limit_s, *faults):
         """The leader, by these faults; returns when that was."""
         print(words, flush=True)
