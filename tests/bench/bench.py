@@ -59,7 +59,13 @@ def measure_elsewhere(options, argv):
         command = ["scripts/softroce", *options.softroce.split(), "--", "bash", "-c",
                    'exec "$@" --rows "$SOFTROCE_SHARE/rows.json"', "bash", *here]
         env = os.environ | {"SOFTROCE_SHARE": share}
-        if status := subprocess.run(command, stdout=sys.stderr, env=env, check=False).returncode:
+        with subprocess.Popen(command, stdout=sys.stderr, env=env) as machine:
+            try:
+                status = machine.wait()
+            except BaseException:
+                machine.terminate()  # SIGKILL, as of subprocess.run(), would leave QEMU behind
+                raise
+        if status:
             raise report.Failed(f"scripts/softroce ended with {status}")
         with open(f"{share}/rows.json", encoding="utf-8") as file:
             return json.load(file)

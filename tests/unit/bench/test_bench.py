@@ -4,7 +4,9 @@ import itertools
 import json
 import math
 import os
+import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -361,6 +363,20 @@ class Options(unittest.TestCase):
             with self.assertRaises(SystemExit) as end:
                 bench.main(["slab", "--bin", "x"])
         self.assertEqual(end.exception.code, "slab: a wrong byte; no table")
+
+    def test_main__ended_ends_its_machine_first(self):
+        with tempfile.TemporaryDirectory() as work:
+            os.mkdir(f"{work}/scripts")
+            with open(f"{work}/scripts/softroce", "w", encoding="ascii") as file:
+                os.chmod(file.name, 0o755)
+                file.write("#!/bin/sh\ntrap 'touch ended; exit' TERM\ntouch begun\nwhile :; do sleep 0.1; done\n")
+            with subprocess.Popen([sys.executable, bench.__file__, "slab", "--bin", "x", "--softroce=--counted"],
+                                  cwd=work) as process:
+                while not os.path.exists(f"{work}/begun"):
+                    time.sleep(0.01)
+                process.terminate()
+            self.assertTrue(os.path.exists(f"{work}/ended"))
+            self.assertEqual(process.returncode, 128 + signal.SIGTERM)
 
     def test_main__rows_alone_and_the_report(self):
         rows = rows_of((1, 1, 1), bar=2.0)
