@@ -72,7 +72,7 @@ const char *http_request(const char *fmt, ...)
 	va_end(args);
 	line = strsep(&rest, "\n");
 	maas_buf_printf(&out, "%s HTTP/1.1\r\nHost: localhost\r\n", line);
-	if (!strncmp(line, "POST ", 5) && strcmp(line, "POST /data/write"))
+	if (!strncmp(line, "POST ", 5) && strcmp(line, "POST /data/write") != 0)
 		maas_buf_str(&out, "Content-Type: application/json\r\n");
 	while ((line = strsep(&rest, "\n")) && *line)
 		maas_buf_printf(&out, "%s\r\n", line);
