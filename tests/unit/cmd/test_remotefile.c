@@ -242,9 +242,8 @@ static struct remotefile *add(enum remotefile_kind kind, uint32_t number, uint32
 }
 
 /*
- * Files as a text: w(al), l (wbl), k (checkpoint) or c(hunks), and the number; then "." and the
- * part,
- * "+" when the file is finished, "!" when it is the last of its set.
+ * Files as a text: w(al), l (wbl), k (checkpoint) or c(hunks), and the number; "." and the part;
+ * "+" for one that is finished, "!" for the last of its set.
  */
 static void expect_log(const char *text, enum remotefile_log wanted)
 {

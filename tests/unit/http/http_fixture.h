@@ -89,9 +89,7 @@ const char *http_open_session(const char *name);
 const char *http_text(const char *fmt, ...) MAAS_PRINTF(1, 2);
 /* A copy with a " for each '; NULL for NULL. */
 const char *http_quoted(const char *text);
-/* Whether `text` has all of these, in any order, between which '*' stands: "Connection:
- * close*busy".
- */
+/* Whether `text` has all of these, in any order; '*' stands between them: "Connection: x*busy". */
 bool http_has(const char *text, const char *parts);
 /* Fails where it has not. */
 void http_expect_parts(const char *text, const char *parts);
