@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* alloc, free and ls: the commands that deal with allocations and not with their bytes. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,30 +11,31 @@
 
 /* ---- alloc */
 
-static void print_allocations(const struct cmd_context *context,
-			      const struct maas_allocation *allocations, uint32_t count)
+static int print_allocations(const struct cmd_context *context,
+			     const struct maas_allocation *allocations, uint32_t count)
 {
 	json_t *list;
+	int status = CMD_OK;
 
 	if (!context->json) {
 		for (uint32_t i = 0; i < count; i++)
 			puts(allocations[i].id);
-		return;
+	} else if (count == 1) {
+		status = cmd_print_json(cmd_allocation_json(allocations));
+	} else {
+		list = json_array();
+		for (uint32_t i = 0; i < count; i++)
+			json_array_append_new(list, cmd_allocation_json(&allocations[i]));
+		status = cmd_print_json(list);
 	}
-	if (count == 1) {
-		(void)cmd_print_json(cmd_allocation_json(allocations));
-		return;
-	}
-	list = json_array();
-	for (uint32_t i = 0; i < count; i++)
-		json_array_append_new(list, cmd_allocation_json(&allocations[i]));
-	(void)cmd_print_json(list);
+	return status ? status : cmd_flush();
 }
 
 static int allocate(struct cmd_context *context, uint64_t size, uint32_t count,
 		    const struct maas_alloc_options *wanted)
 {
 	struct maas_allocation *allocations;
+	int status;
 	int error;
 
 	allocations = calloc(count, sizeof(*allocations));
@@ -42,10 +44,13 @@ static int allocate(struct cmd_context *context, uint64_t size, uint32_t count,
 		return CMD_FAILED;
 	}
 	error = maas_alloc_many(context->maas, size, count, wanted, allocations);
-	if (!error)
-		print_allocations(context, allocations, count);
+	status = error ? cmd_fail(context, error, "cannot allocate")
+		       : print_allocations(context, allocations, count);
+	/* Nobody has learned the ids. The same request id gives them once more. */
+	for (uint32_t i = 0; status && !error && !wanted->request_id && i < count; i++)
+		error = maas_free(context->maas, allocations[i].id);
 	free(allocations);
-	return error ? cmd_fail(context, error, "cannot allocate") : CMD_OK;
+	return status;
 }
 
 static int run_alloc(struct cmd_context *context, int argc, char **argv)
@@ -108,8 +113,7 @@ static const char *take_owner(struct cmd_context *context, const struct cmd *cmd
 			cmd_usage(cmd, "--owner or --no-owner, and once");
 		owner = option == 'o' ? optarg : MAAS_NO_OWNER;
 		if (option == 'o' && !maas_name_valid(owner))
-			cmd_usage(cmd, "--owner: a NAME is 1 to 63 characters of A-Z a-z 0-9 . _ : "
-				       "/ @ -");
+			cmd_usage(cmd, CMD_NOT_A_NAME);
 	}
 	return owner;
 }
@@ -146,39 +150,61 @@ static int free_ids(struct cmd_context *context, const char *const *ids, uint32_
 	return report_freed(context, (uint64_t)freed, missing);
 }
 
-/* Frees one page after the other, always the first: what the page before listed is gone. */
-static int free_owned(struct cmd_context *context, const char *owner)
+/* Frees one page after the other. Counts what was listed, and what was freed of it. */
+static int free_listed(struct maas *maas, const char *owner, uint64_t *ret_listed,
+		       uint64_t *ret_freed)
 {
 	struct maas_allocation *page = calloc(PAGE, sizeof(*page));
 	const char **ids = calloc(PAGE, sizeof(*ids));
-	uint64_t total = 0;
-	int count = page && ids ? 0 : -ENOMEM;
+	char cursor[MAAS_ID_BYTES] = "";
+	int r = page && ids ? 0 : -ENOMEM;
 
-	while (count >= 0) {
-		char cursor[MAAS_ID_BYTES] = "";
-		int freed;
+	*ret_listed = 0;
+	*ret_freed = 0;
+	do {
+		int count = r ? r : maas_list(maas, owner, cursor, page, PAGE);
 
-		count = maas_list(context->maas, owner, cursor, page, PAGE);
-		if (count <= 0)
-			break;
 		for (int i = 0; i < count; i++)
 			ids[i] = page[i].id;
-		freed = maas_free_many(context->maas, ids, (uint32_t)count, NULL);
-		if (freed < 0)
-			count = freed;
-		else
-			total += (uint64_t)freed;
-		/* Somebody else is freeing them, too. */
-		if (!freed)
-			break;
-	}
+		r = count > 0 ? maas_free_many(maas, ids, (uint32_t)count, NULL) : count;
+		if (r >= 0) {
+			*ret_listed += (uint64_t)count;
+			*ret_freed += (uint64_t)r;
+			r = 0;
+		}
+	} while (!r && *cursor);
 	free(page);
 	free(ids);
-	if (count < 0)
-		return cmd_fail(context, count, "cannot free");
+	return r;
+}
+
+/*
+ * All are freed when a listing is empty. What a listing shows may be gone when it is freed, as
+ * others free, too: only of what a second listing shows as well is it said that it stays.
+ */
+static int free_owned(struct cmd_context *context, const char *owner)
+{
+	uint64_t total = 0;
+	uint64_t listed;
+	uint64_t freed;
+	int in_vain = 0; /* listings of which nothing could be freed */
+	int error;
+
+	do {
+		error = free_listed(context->maas, owner, &listed, &freed);
+		total += freed;
+		in_vain = freed ? 0 : in_vain + 1;
+	} while (!error && listed && in_vain < 2);
+	if (error)
+		return cmd_fail(context, error, "cannot free");
 	if (!context->json)
-		printf("%llu freed\n", (unsigned long long)total);
-	return report_freed(context, total, 0);
+		printf("%" PRIu64 " freed\n", total);
+	if (listed)
+		fprintf(stderr,
+			"maas: %" PRIu64 " allocation%s still there: may you free what others "
+			"own? `maas whoami`\n",
+			listed, listed == 1 ? " is" : "s are");
+	return report_freed(context, total, listed);
 }
 
 static int run_free(struct cmd_context *context, int argc, char **argv)

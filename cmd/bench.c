@@ -138,12 +138,10 @@ static void one_round(struct worker *worker, uint64_t round)
 		give_back(worker, allocation.id);
 }
 
-/* Ends a thread after too many failures, which otherwise would go on for ever. */
-static bool go_on(const struct worker *worker)
+static bool go_on(const struct bench *bench)
 {
-	struct bench *bench = worker->bench;
-
-	return !worker->error && !atomic_load(&bench->stop) && maas_clock_ms() < bench->deadline_ms;
+	return !atomic_load(&bench->stop) && !cmd_interrupted() &&
+	       maas_clock_ms() < bench->deadline_ms;
 }
 
 static void *work(void *arg)
@@ -151,7 +149,8 @@ static void *work(void *arg)
 	struct worker *worker = arg;
 	struct bench *bench = worker->bench;
 
-	while (go_on(worker)) {
+	/* After a failure no thread goes on. */
+	while (!worker->error && go_on(bench)) {
 		uint64_t round = atomic_fetch_add(&bench->taken, 1);
 
 		if (bench->rounds && round >= bench->rounds)
@@ -181,7 +180,7 @@ static void show_progress(struct bench *bench, struct cmd_progress *progress)
 {
 	struct timespec tenth = {.tv_nsec = 100000000};
 
-	while (progress->on && !atomic_load(&bench->stop) && maas_clock_ms() < bench->deadline_ms) {
+	while (progress->on && go_on(bench)) {
 		uint64_t finished = atomic_load(&bench->finished);
 
 		if (bench->rounds && finished >= bench->rounds)
@@ -304,7 +303,7 @@ static int report(const struct cmd_context *context, struct bench *bench, int er
 		print_table(bench);
 		printf("\n%" PRIu64 " wrong byte%s\n", wrong, MAAS_S(wrong));
 	}
-	if (error == -ECONNREFUSED || error == -EHOSTUNREACH)
+	if (cmd_is_unreachable(error))
 		return CMD_UNREACHABLE;
 	return error || wrong ? CMD_FAILED : status;
 }
@@ -372,6 +371,7 @@ static int run_bench(struct cmd_context *context, int argc, char **argv)
 	status = cmd_connect_data(context);
 	if (status)
 		return status;
+	cmd_interrupt_defer();
 	if (!bench.rounds)
 		bench.deadline_ms = maas_clock_ms() + (uint64_t)seconds * 1000;
 	return run(context, &bench, threads);

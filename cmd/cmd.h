@@ -50,6 +50,8 @@ extern const struct cmd cmd_health, cmd_stats, cmd_alloc, cmd_free, cmd_put, cmd
 		{"key-file", required_argument, NULL, 'K'},                                        \
 		{"server-name", required_argument, NULL, 'S'}, {"help", no_argument, NULL, 'h'}
 
+#define CMD_NOT_A_NAME "--owner: a NAME is 1 to 63 characters of A-Z a-z 0-9 . _ : / @ -"
+
 /*
  * The next option of `cmd`, as getopt_long(3) returns it; -1 at the end. Common options are taken
  * here. Ends the process after --help and for a wrong option.
@@ -82,6 +84,8 @@ const char *cmd_transport_name(const struct cmd_context *context);
 /* Memory for transfers, registered with the handle; the caller frees it, after maas_close(). NULL
  * after a message. */
 void *cmd_buffer(struct cmd_context *context, size_t len);
+/* Whether the failure `error` of libmaas says that no server answers. */
+bool cmd_is_unreachable(int error);
 /* Prints why the last call of libmaas failed, with `what` was tried. Returns the exit code. */
 int cmd_fail(const struct cmd_context *context, int error, const char *what);
 /* Fetches and parses a JSON page, without cmd_json_clean(). Returns 0 or an exit code. Owns: the
@@ -110,11 +114,28 @@ MAAS_MUST_CHECK bool cmd_json_clean(json_t *value);
 /* Members of JSON objects; 0 and "" if there are none. */
 double cmd_json_number(const json_t *object, const char *name);
 const char *cmd_json_string(const json_t *object, const char *name);
+/* The text of a string, "" of another value. */
+const char *cmd_json_text(const json_t *value);
 /* Prints one JSON value in ASCII and a newline, and frees the value. Returns CMD_OK or
  * CMD_FAILED. */
 int cmd_print_json(json_t *value);
 int cmd_write_json(json_t *value, size_t flags); /* flags of json_dumps(3) */
 json_t *cmd_allocation_json(const struct maas_allocation *allocation);
+
+/* Writes the output out, and only then may the command forget what it made. Returns CMD_OK, or
+ * CMD_FAILED after a message. */
+MAAS_MUST_CHECK int cmd_flush(void);
+
+/* ---- signals */
+
+/*
+ * From now on the first SIGINT, SIGTERM or SIGHUP only makes cmd_interrupted() true: the command
+ * gives its memory back and returns. cmd_interrupt_end() then ends the process by that signal, if
+ * there was one.
+ */
+void cmd_interrupt_defer(void);
+bool cmd_interrupted(void);
+void cmd_interrupt_end(void);
 
 /* ---- progress: a bar on stderr when that is a terminal, else nothing */
 

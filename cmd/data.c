@@ -21,7 +21,8 @@ struct copy {
 	uint64_t left; /* to copy, from `offset` on */
 	uint64_t done;
 	uint8_t *piece;
-	int fd;
+	int fd;		  /* -1: `name` is not open yet */
+	const char *name; /* of the file, for messages */
 	struct cmd_progress progress;
 };
 
@@ -92,21 +93,21 @@ static ssize_t read_piece(int fd, uint8_t *piece, size_t len)
 	return (ssize_t)have;
 }
 
-static int put_pieces(struct copy *copy, const char *name)
+static int put_pieces(struct copy *copy)
 {
-	for (;;) {
+	while (!cmd_interrupted()) {
 		ssize_t n = read_piece(copy->fd, copy->piece, PIECE);
 		int error;
 
 		if (n < 0)
-			return fail_file(name, "read");
+			return fail_file(copy->name, "read");
 		if (n == 0)
 			return CMD_OK;
 		if ((uint64_t)n > copy->left) {
 			fprintf(stderr,
 				"maas: %s is longer than the memory: stopped after the %" PRIu64
 				" bytes that fit in whole pieces\n",
-				name, copy->done);
+				copy->name, copy->done);
 			return CMD_FAILED;
 		}
 		error = maas_write(copy->context->maas, copy->id, copy->offset, copy->piece,
@@ -118,10 +119,11 @@ static int put_pieces(struct copy *copy, const char *name)
 		copy->done += (uint64_t)n;
 		cmd_progress_update(&copy->progress, copy->done);
 	}
+	return CMD_FAILED;
 }
 
 /* The size of a plain file is known beforehand: if the file does not fit, nothing is written. */
-static int put(struct copy *copy, const char *name)
+static int put(struct copy *copy)
 {
 	struct stat st = {0};
 	uint64_t total = 0;
@@ -130,16 +132,18 @@ static int put(struct copy *copy, const char *name)
 	if (fstat(copy->fd, &st) == 0 && S_ISREG(st.st_mode)) {
 		off_t at = lseek(copy->fd, 0, SEEK_CUR);
 
-		total = (uint64_t)(st.st_size - (at > 0 ? at : 0));
+		if (at < 0)
+			at = 0;
+		total = at < st.st_size ? (uint64_t)(st.st_size - at) : 0;
 		if (total > copy->left) {
 			fprintf(stderr,
 				"maas: %s has %" PRIu64 " byte%s, there is room for %" PRIu64 "\n",
-				name, total, MAAS_S(total), copy->left);
+				copy->name, total, MAAS_S(total), copy->left);
 			return CMD_FAILED;
 		}
 	}
 	cmd_progress_begin(&copy->progress, "put", total);
-	status = put_pieces(copy, name);
+	status = put_pieces(copy);
 	cmd_progress_end(&copy->progress, copy->done);
 	return status;
 }
@@ -166,12 +170,12 @@ static void tell_length(const struct copy *copy, uint64_t offset)
 	fputs(copy->done ? " gives them back\n" : "\n", stderr);
 }
 
-static int report_put(const struct copy *copy)
+/* `done` names the figure of the bytes that were copied. */
+static int report_copy(const struct copy *copy, const char *done)
 {
 	return cmd_print_json(json_pack("{s:s, s:I, s:I, s:s}", "id", copy->id, "size_bytes",
-					(json_int_t)copy->size, "written_bytes",
-					(json_int_t)copy->done, "transport",
-					cmd_transport_name(copy->context)));
+					(json_int_t)copy->size, done, (json_int_t)copy->done,
+					"transport", cmd_transport_name(copy->context)));
 }
 
 /* Writes into an existing allocation. */
@@ -181,18 +185,19 @@ static int put_old(struct copy *copy, struct cmd_context *context, const struct 
 	int status = copy_begin(copy, context, call->id, offset);
 
 	if (!status)
-		status = put(copy, call->name ? call->name : "the input");
+		status = put(copy);
 	if (status)
 		return status;
 	if (context->json)
-		return report_put(copy);
+		return report_copy(copy, "written_bytes");
 	tell_length(copy, offset);
 	return CMD_OK;
 }
 
 /* The size of the memory to borrow for a file. */
-static int new_size(const struct copy *copy, const char *name, uint64_t *ret_size)
+static int new_size(const struct copy *copy, uint64_t *ret_size)
 {
+	const char *name = copy->name;
 	struct stat st;
 
 	if (fstat(copy->fd, &st))
@@ -212,17 +217,24 @@ static int new_size(const struct copy *copy, const char *name, uint64_t *ret_siz
 	return CMD_OK;
 }
 
-static int fill_new(struct copy *copy, struct cmd_context *context, const char *name)
+/* Fills the new memory and tells its id. */
+static int fill_new(struct copy *copy, struct cmd_context *context)
 {
 	int status = copy_buffer(copy, context);
 
 	if (!status)
-		status = put(copy, name);
-	if (!status && copy->done != copy->size) {
-		fprintf(stderr, "maas: %s became shorter while it was read\n", name);
-		status = CMD_FAILED;
+		status = put(copy);
+	if (status)
+		return status;
+	if (copy->done != copy->size) {
+		fprintf(stderr, "maas: %s became shorter while it was read\n", copy->name);
+		return CMD_FAILED;
 	}
-	return status;
+	if (context->json)
+		status = report_copy(copy, "written_bytes");
+	else
+		puts(copy->id);
+	return status ? status : cmd_flush();
 }
 
 /* Borrows memory of exactly the file's size, so that `maas get` gives the same file back. */
@@ -230,29 +242,24 @@ static int put_new(struct copy *copy, struct cmd_context *context, const struct 
 {
 	struct maas_allocation allocation;
 	int error;
-	int status = new_size(copy, call->name, &copy->left);
+	int status = new_size(copy, &copy->left);
 
 	if (!status)
 		status = cmd_connect_data(context);
 	if (status)
 		return status;
+	cmd_interrupt_defer();
 	error = maas_alloc(context->maas, copy->left, &call->wanted, &allocation);
 	if (error)
 		return cmd_fail(context, error, "cannot allocate");
 	memcpy(copy->id, allocation.id, sizeof(copy->id));
 	copy->size = copy->left;
-	status = fill_new(copy, context, call->name);
-	if (status) {
-		/* Nobody has learned the id. */
-		if (maas_free(context->maas, copy->id))
-			fprintf(stderr, "maas: cannot free %s, which nobody uses: %s\n", copy->id,
-				maas_error());
-		return status;
-	}
-	if (context->json)
-		return report_put(copy);
-	puts(copy->id);
-	return CMD_OK;
+	status = fill_new(copy, context);
+	/* Nobody has learned the id. */
+	if (status && maas_free(context->maas, copy->id))
+		fprintf(stderr, "maas: cannot free %s, which nobody uses: %s\n", copy->id,
+			maas_error());
+	return status;
 }
 
 static void parse_put(struct cmd_context *context, int argc, char **argv, struct put_call *call)
@@ -297,6 +304,7 @@ static void parse_put(struct cmd_context *context, int argc, char **argv, struct
 static int open_input(struct copy *copy, const struct put_call *call)
 {
 	copy->fd = STDIN_FILENO;
+	copy->name = call->name ? call->name : "the input";
 	if (!call->name)
 		return CMD_OK;
 	copy->fd = open(call->name, O_RDONLY | O_CLOEXEC);
@@ -363,7 +371,16 @@ static int write_piece(int fd, const uint8_t *piece, size_t len)
 	return 0;
 }
 
-static int get_pieces(struct copy *copy, const char *name)
+/* The output is opened once there is something to write: what fails before leaves a file as it
+ * was. */
+static int open_output(struct copy *copy)
+{
+	if (copy->fd < 0)
+		copy->fd = open(copy->name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	return copy->fd < 0 ? fail_file(copy->name, "open") : CMD_OK;
+}
+
+static int get_pieces(struct copy *copy)
 {
 	while (copy->left) {
 		size_t n = copy->left < PIECE ? (size_t)copy->left : PIECE;
@@ -372,14 +389,16 @@ static int get_pieces(struct copy *copy, const char *name)
 		error = maas_read(copy->context->maas, copy->id, copy->offset, copy->piece, n);
 		if (error)
 			return cmd_fail(copy->context, error, copy->id);
+		if (open_output(copy))
+			return CMD_FAILED;
 		if (write_piece(copy->fd, copy->piece, n))
-			return fail_file(name, "write");
+			return fail_file(copy->name, "write");
 		copy->offset += n;
 		copy->left -= n;
 		copy->done += n;
 		cmd_progress_update(&copy->progress, copy->done);
 	}
-	return CMD_OK;
+	return open_output(copy); /* --length 0 */
 }
 
 static int fail_length(const struct copy *copy, uint64_t length)
@@ -397,7 +416,7 @@ static int fail_length(const struct copy *copy, uint64_t length)
 	return CMD_FAILED;
 }
 
-static int get(struct copy *copy, const char *name, uint64_t length)
+static int get(struct copy *copy, uint64_t length)
 {
 	int status;
 
@@ -406,16 +425,9 @@ static int get(struct copy *copy, const char *name, uint64_t length)
 	if (length != UINT64_MAX)
 		copy->left = length;
 	cmd_progress_begin(&copy->progress, "get", copy->left);
-	status = get_pieces(copy, name);
+	status = get_pieces(copy);
 	cmd_progress_end(&copy->progress, copy->done);
 	return status;
-}
-
-/* Only once the memory is known to exist: a wrong id must not empty a file. */
-static int open_output(struct copy *copy, const char *name)
-{
-	copy->fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	return copy->fd < 0 ? fail_file(name, "open") : CMD_OK;
 }
 
 static int run_get(struct cmd_context *context, int argc, char **argv)
@@ -425,8 +437,7 @@ static int run_get(struct cmd_context *context, int argc, char **argv)
 						{"offset", required_argument, NULL, 'o'},
 						{"length", required_argument, NULL, 'l'},
 						{0}};
-	struct copy copy = {.fd = STDOUT_FILENO};
-	const char *name = NULL;
+	struct copy copy = {.fd = STDOUT_FILENO, .name = "the output"};
 	uint64_t length = UINT64_MAX;
 	uint64_t offset = 0;
 	int option;
@@ -442,22 +453,19 @@ static int run_get(struct cmd_context *context, int argc, char **argv)
 	}
 	if (argc - optind < 1 || argc - optind > 2)
 		cmd_usage(&cmd_get, "it takes an ID and perhaps a FILE");
-	if (argc - optind == 2)
-		name = argv[optind + 1];
-	if (context->json && !name)
+	if (argc - optind == 2) {
+		copy.fd = -1;
+		copy.name = argv[optind + 1];
+	}
+	if (context->json && copy.fd >= 0)
 		cmd_usage(&cmd_get, "--json takes a FILE: the output cannot hold both");
 	status = copy_begin(&copy, context, argv[optind], offset);
-	if (!status && name)
-		status = open_output(&copy, name);
 	if (!status)
-		status = get(&copy, name ? name : "the output", length);
-	if (name && copy.fd >= 0 && copy.fd != STDOUT_FILENO && close(copy.fd))
-		status = fail_file(name, "write");
+		status = get(&copy, length);
+	if (argc - optind == 2 && copy.fd >= 0 && close(copy.fd))
+		status = fail_file(copy.name, "write");
 	if (!status && context->json)
-		status = cmd_print_json(json_pack("{s:s, s:I, s:I, s:s}", "id", copy.id,
-						  "size_bytes", (json_int_t)copy.size, "read_bytes",
-						  (json_int_t)copy.done, "transport",
-						  cmd_transport_name(context)));
+		status = report_copy(&copy, "read_bytes");
 	copy_end(&copy, context);
 	return status;
 }

@@ -138,7 +138,7 @@ static void print_words(const char *what, const json_t *words, const char *none)
 	size_t i;
 
 	printf("%-10s ", what);
-	json_array_foreach(words, i, word) printf("%s%s", i ? ", " : "", json_string_value(word));
+	json_array_foreach(words, i, word) printf("%s%s", i ? ", " : "", cmd_json_text(word));
 	puts(json_array_size(words) ? "" : none);
 }
 
@@ -148,7 +148,7 @@ static bool is_admin(const json_t *whoami)
 	size_t i;
 
 	json_array_foreach(json_object_get(whoami, "rights"), i,
-			   word) if (!strcmp(json_string_value(word), "admin")) return true;
+			   word) if (!strcmp(cmd_json_text(word), "admin")) return true;
 	return false;
 }
 

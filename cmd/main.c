@@ -270,9 +270,8 @@ int main(int argc, char **argv)
 	optind = 0; /* restarts getopt(3) */
 	status = cmd->run(&context, argc - at, argv + at);
 	maas_close(context.maas);
-	if (fflush(stdout) || ferror(stdout)) {
-		fprintf(stderr, "maas: cannot write the output: %s\n", strerror(errno));
-		return CMD_FAILED;
-	}
+	if (cmd_flush())
+		status = CMD_FAILED;
+	cmd_interrupt_end();
 	return status;
 }

@@ -7,7 +7,7 @@
 
 #include "cmd/cmd.h"
 
-static bool is_unreachable(int error)
+bool cmd_is_unreachable(int error)
 {
 	return error == -ECONNREFUSED || error == -EHOSTUNREACH || error == -ENETUNREACH ||
 	       error == -ETIMEDOUT || error == -ECONNRESET;
@@ -62,7 +62,7 @@ int cmd_connect_data(struct cmd_context *context)
 	if (!error)
 		return CMD_OK;
 	fprintf(stderr, "maas: %s\n", *maas_error() ? maas_error() : strerror(-error));
-	if (is_unreachable(error))
+	if (cmd_is_unreachable(error))
 		return CMD_UNREACHABLE;
 	return error == -EINVAL || error == -EPROTONOSUPPORT ? CMD_USAGE : CMD_FAILED;
 }
@@ -71,7 +71,7 @@ int cmd_fail(const struct cmd_context *context, int error, const char *what)
 {
 	const char *why = *maas_error() ? maas_error() : strerror(-error);
 
-	if (!is_unreachable(error)) {
+	if (!cmd_is_unreachable(error)) {
 		fprintf(stderr, "maas: %s: %s\n", what, why);
 		return CMD_FAILED;
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Text from a server, which may be anything, made fit for people and terminals. */
 #include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,12 @@ double cmd_json_number(const json_t *object, const char *name)
 
 const char *cmd_json_string(const json_t *object, const char *name)
 {
-	const char *text = json_string_value(json_object_get(object, name));
+	return cmd_json_text(json_object_get(object, name));
+}
+
+const char *cmd_json_text(const json_t *value)
+{
+	const char *text = json_string_value(value);
 
 	return text ? text : "";
 }
@@ -89,6 +95,15 @@ int cmd_write_json(json_t *value, size_t flags)
 	putchar('\n');
 	free(text);
 	return CMD_OK;
+}
+
+int cmd_flush(void)
+{
+	if (!fflush(stdout) && !ferror(stdout))
+		return CMD_OK;
+	fprintf(stderr, "maas: cannot write the output: %s\n", strerror(errno));
+	clearerr(stdout); /* said once */
+	return CMD_FAILED;
 }
 
 int cmd_print_json(json_t *value)

@@ -22,21 +22,22 @@ static double sum_metric(const char *text, const char *name)
 	size_t len = strlen(name);
 	double sum = 0;
 
-	while (text && *text) {
-		const char *end = strchr(text, '\n');
+	while (*text) {
+		size_t line = strcspn(text, "\n");
 		double number = 0;
 
 		if (!strncmp(text, name, len) && (text[len] == '{' || text[len] == ' ')) {
 			const char *value = text + len;
 
+			/* A label's value may have braces: route="/allocate/{id}". */
 			if (*value == '{')
-				value = strchr(value, '}');
+				value = memrchr(value, '}', line - (size_t)(value - text));
 			if (value)
 				number = strtod(value + 1, NULL);
 			if (number >= 0 && number < 0x1p63) /* false for NaN */
 				sum += number;
 		}
-		text = end ? end + 1 : NULL;
+		text += line + (text[line] == '\n');
 	}
 	return sum;
 }

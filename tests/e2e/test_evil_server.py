@@ -11,6 +11,7 @@ import re
 import resource
 import subprocess
 import sys
+import time
 
 from prometheis import Endpoint, Handler
 
@@ -28,6 +29,8 @@ class Evil(Handler):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = self.path.split("?")[0]
         status, body, times, headers = answers.get(path, answers.get("*"))
+        if callable(body):
+            body = body()
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -43,7 +46,7 @@ class Evil(Handler):
 
 
 def say(body, status=200, path="*", times=1, **headers):
-    if not isinstance(body, bytes):
+    if not isinstance(body, bytes) and not callable(body):
         body = json.dumps(body, ensure_ascii=False).encode()
     answers[path] = status, body, times, headers
 
@@ -86,7 +89,7 @@ def lent(**changes):
 COMMANDS = [["health"], ["stats"], ["alloc", "64"], ["alloc", "--count", "10000", "64"], ["free", ID],
             ["free", "--owner", "me"], ["put", ID], ["get", ID], ["ls"], ["top", "--count", "1"],
             ["bench", "--count", "1", "--threads", "1"], ["doctor"],
-            ["prometheus", "status"], ["prometheus", "status", "--owner", "me"]]
+            ["prometheus", "status"], ["prometheus", "status", "--owner", "me"], ["whoami"]]
 
 
 def escapes(maas, url):
@@ -114,6 +117,8 @@ def escapes(maas, url):
         say(body)
         for command in COMMANDS + [["health", "--json"], ["stats", "--json"]]:
             run(maas, url, *command)
+    say({"name": EVIL, "rights": [1, EVIL, None]})
+    run(maas, url, "whoami", status=(0,))
     say(b"", 302, Location="http://x/" + EVIL.encode().decode("latin-1").replace("\r\n", ""))
     run(maas, url, "alloc", "64")
 
@@ -129,6 +134,26 @@ def numbers(maas, url):
         for form in ([], ["--json"]):
             run(maas, url, "top", "--count", "2", "--interval", "0.1", *form, status=(0,))
         answers.clear()
+
+
+def stays(maas, url):
+    """Memory that is listed and cannot be freed is no success."""
+    say({"allocations": [lent(), lent(id=ID[:-1] + "1")], "next": None}, path="/allocations")
+    say({"freed": 0, "unknown": [ID, ID[:-1] + "1"]}, path="/free")
+    _, err = run(maas, url, "free", "--owner", "me")
+    assert "2 allocations are still there" in err, err
+    out, _ = run(maas, url, "free", "--no-owner", "--json")
+    assert json.loads(out) == {"freed": 0, "missing": 2}, out
+
+
+def rates(maas, url):
+    """A route has braces, as a set of labels does."""
+    say({"pool_stats": []}, path="/stats")
+    say(lambda: b'maas_http_requests_total{route="/allocate/{id}",code="200"} %d\n' % (time.monotonic() * 1000),
+        path="/metrics")
+    out, _ = run(maas, url, "top", "--count", "2", "--interval", "0.2", "--json", status=(0,))
+    rate = json.loads(out.splitlines()[-1])["requests_per_second"]
+    assert 500 < rate < 2000, out
 
 
 def bombs(maas, url):
@@ -158,7 +183,7 @@ def sizes(maas, url):
 def main():
     maas = sys.argv[1]
     url = "http://" + Endpoint(Evil).address
-    for part in (escapes, numbers, bombs, sizes):
+    for part in (escapes, numbers, stays, rates, bombs, sizes):
         answers.clear()
         part(maas, url)
         print("-", part.__name__)

@@ -54,7 +54,7 @@ refuses 2 'maas: alloc: --owner needs a value' alloc 4 --owner
 refuses 2 'maas: --json takes no value' --json=yes health
 refuses 2 'maas: unknown option -p' --url=http://127.0.0.1:1 -pq health
 refuses 2 '4q is no size' alloc 4q
-for words in 'alloc --count 0 4' free 'top --interval 0' '--nope health' prometheus 'prometheus state' --json token \
+for words in 'alloc --count 0 4' 'prometheus status --owner ?' free 'top --interval 0' '--nope health' prometheus 'prometheus state' --json token \
 	'token new' 'token old me'; do
 	# shellcheck disable=SC2086  # words
 	expect 2 "$MAAS" $words
@@ -157,11 +157,15 @@ head -c 102401 /dev/zero >"$WORK/long"
 refuses 1 'room for 102400' put "$id" "$WORK/long"
 equal 'nothing of it was written' hello "$("$MAAS" get --offset 10 --length 5 "$id")"
 expect 1 "$MAAS" get --offset 102401 "$id"
-expect 1 "$MAAS" get --length 1MiB "$id"
+printf precious >"$WORK/precious"
+expect 1 "$MAAS" get --length 1MiB "$id" "$WORK/precious"
 equal 'get too much' "maas: --length asks for 1 MiB, but $id has 100 KiB" "$ERR"
 refuses 1 'of that 99.0 KiB (101400 B) from offset 1000 on' get --offset 1000 --length 102399 "$id"
 expect 1 "$MAAS" get "$other" "$WORK/back"
-cmp "$WORK/random" "$WORK/back" # not emptied
+cmp "$WORK/random" "$WORK/back" # not emptied …
+equal '… neither' precious "$(cat "$WORK/precious")"
+maas get --length 0 "$id" "$WORK/precious"
+equal 'get of nothing' '' "$(cat "$WORK/precious")"
 expect 1 "$MAAS" put "$id" "$WORK/nothing-here"
 tells 102400 .written_bytes put "$id" "$WORK/random"
 
@@ -186,6 +190,11 @@ head -c 4194305 /dev/zero >"$WORK/long"
 refuses 1 --slab-sizes put "$WORK/long"
 refuses 1 'maas alloc SIZE' put <(echo hello)
 refuses 1 '36 characters' put "$WORK/nothing-here"
+for words in "put $WORK/file" 'alloc --count 2 1KiB' 'alloc --json 1KiB'; do
+	# shellcheck disable=SC2086  # words
+	"$MAAS" $words >/dev/full 2>"$WORK/err" && fail "$words: wrote to a full disk"
+	contains "$words" "$(cat "$WORK/err")" 'cannot write the output: No space left on device'
+done
 refuses 2 'is no ID' put "$WORK/file" "$id"
 expect 2 "$MAAS" put --offset 1 "$WORK/file"
 expect 2 "$MAAS" put --owner me "$id" "$WORK/file"
@@ -232,6 +241,14 @@ step "bench"
 tells '0 wrong of 200' '"\(.wrong_bytes) wrong of \(.get.operations)"' bench --count 200 --size 10000 --threads 3
 says 'p99.9' bench --time 1 --size 1MiB
 refuses 1 alloc bench --size 5MiB --count 1
+"$MAAS" bench --hold --time 60 >"$WORK/out" &
+children+=($!)
+wait_for 10 eval '[ "$(metric maas_active_allocations)" = 5 ]'
+kill -TERM $!
+status=0
+wait $! || status=$?
+equal 'a bench that is ended' 143 "$status"
+contains 'a bench that is ended' "$(cat "$WORK/out")" '0 wrong bytes'
 equal 'bench leaves nothing' 1 "$(metric maas_active_allocations)"
 
 step "doctor"
@@ -309,5 +326,13 @@ for call in health 'alloc 1' 'get 00000000-0000-8000-8741-8d35090dc78e'; do
 		'--socket-mode and --socket-group say who may'
 	[[ $ERR != *'no server'* ]] || fail "permission denied is no missing server: $ERR"
 done
+python3 -c 'import socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+time.sleep(600)' "$WORK/silent" &
+children+=($!)
+wait_for 10 test -S "$WORK/silent"
+for command in health bench; do refuses 3 unix: "$command" --timeout 1 --url "unix:$WORK/silent"; done
 refuses 3 'no server at unix:' --url "unix:$WORK/nothing" health
 stop_server
