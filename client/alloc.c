@@ -191,12 +191,17 @@ static int allocate(struct maas *maas, uint64_t size_bytes, uint32_t count,
 int maas_alloc(struct maas *maas, uint64_t size_bytes, const struct maas_alloc_options *options,
 	       struct maas_allocation *ret_allocation)
 {
+	struct maas_allocation allocation;
 	struct maas_alloc_options copy;
 	int r = maas_enter(maas);
 
 	if (!r)
 		r = copy_options(maas, options, &copy);
-	return r ? r : allocate(maas, size_bytes, 0, &copy, ret_allocation);
+	if (!r)
+		r = allocate(maas, size_bytes, 0, &copy, &allocation);
+	if (!r)
+		*ret_allocation = allocation;
+	return r;
 }
 
 int maas_alloc_many(struct maas *maas, uint64_t size_bytes, uint32_t count,

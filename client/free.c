@@ -111,6 +111,12 @@ int maas_free_many(struct maas *maas, const char *const *ids, uint32_t count, bo
 		r = maas_call(maas, &request, 0);
 	if (!r)
 		r = read_freed(&request.text, &asked);
+	/* As in maas_free(). */
+	if (r >= 0 && request.tries > 1) {
+		if (ret_missing)
+			memset(ret_missing, 0, count * sizeof(*ret_missing));
+		r = (int)count;
+	}
 	maas_request_fini(&request);
 	return r;
 }

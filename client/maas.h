@@ -15,7 +15,7 @@
  *
  * Returns: 0 (or a count) on success, -errno on failure; errno itself is not set. After a failure
  * maas_error() has a sentence for people. Out-parameters are named ret_ and written only on
- * success.
+ * success; of a list, any part may be written before a call fails.
  *
  * Options: set a struct that begins with `size` to zero, and `size` to its sizeof, so that later
  * versions can add fields. A field that is zero has its default.
@@ -248,7 +248,8 @@ int maas_free(struct maas *maas, const char *id);
 /*
  * Gives back up to MAAS_MAX_BATCH allocations in one request; an unknown id is no error. Returns
  * how many were freed. `ret_missing` (`count` flags, may be NULL) tells which ids were unknown.
- * After a retry the count may leave out what the first try freed. Errors: those of every call.
+ * After a retry, ids that are unknown count as freed: the first try may have freed them, and only
+ * its answer was lost. Errors: those of every call.
  */
 int maas_free_many(struct maas *maas, const char *const *ids, uint32_t count, bool *ret_missing);
 

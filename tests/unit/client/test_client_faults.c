@@ -24,6 +24,20 @@ TEST(retry__a_free_whose_answer_was_lost_is_done)
 	assert_int_equal(maas_free(maas, at.id), -ENOENT);
 }
 
+TEST(retry__a_free_of_many_whose_answer_was_lost_is_done)
+{
+	struct maas_allocation at[2];
+	const char *ids[] = {at[0].id, at[1].id};
+	bool missing[] = {true, true};
+
+	proxy_open(1, NULL);
+	assert_int_equal(maas_alloc_many(other, 1, 2, NULL, at), 0);
+	assert_int_equal(maas_free_many(maas, ids, 2, missing), 2);
+	assert_false(missing[0] || missing[1]);
+	assert_int_equal(maas_free_many(maas, ids, 2, missing), 0);
+	assert_true(missing[0] && missing[1]);
+}
+
 TEST(retry__submitted_writes_too)
 {
 	struct maas_allocation at;

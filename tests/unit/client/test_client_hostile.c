@@ -69,7 +69,10 @@ static void expect(const char *answer, enum what what, int error, const char *wo
 	int r;
 
 	stub_open(answer, OPTIONS(.ttl_seconds = 30));
+	memset(page, 0, sizeof(*page));
 	r = call(what);
+	if (r < 0 && (what == ALLOC || what == DESCRIBE || what == RENEW))
+		assert_string_equal(page->id, "");
 	if (r != error || !strstr(maas_error(), words))
 		fail_msg("call %d of %.80s: %d %s", what, answer, r, maas_error());
 	client_close(&maas);
