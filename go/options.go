@@ -47,8 +47,8 @@ type Options struct {
 	// Token returns the token that says who sends the requests, for a server with --auth-file. It
 	// is called when the token is first needed, with each renewal of a session, and when the server
 	// refuses the token; then the request is repeated, so that a token is replaced without losing a
-	// request. Any goroutine
-	// may call it, one at a time. Not with RDMA, which takes TokenFile.
+	// request. Any goroutine may call it, one at a time. No request waits for it beyond its Timeout
+	// and context, and none that has a token. Not with RDMA, which takes TokenFile.
 	Token func() (string, error)
 	// TokenFile is the same, read from a file: its first line. Others may not read the file.
 	TokenFile string

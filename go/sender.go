@@ -169,7 +169,7 @@ func (w *sender) do(ctx context.Context, c *call) error {
 	refused := false // with the token or certificate before
 	for try := 0; ; try++ {
 		conns := w.connections()
-		token, reading, err := w.token.get()
+		token, reading, err := w.token.get(ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.text, err)
 		}
@@ -180,7 +180,7 @@ func (w *sender) do(ctx context.Context, c *call) error {
 		}
 		if !refused && (errors.Is(err, ErrToken) || isUntrusted(err)) {
 			refused = true
-			other, whyToken := w.token.isOther(reading)
+			other, whyToken := w.token.isOther(ctx, reading)
 			renewed, whyFiles := w.files.isOther(conns.number)
 			if other || renewed {
 				continue

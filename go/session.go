@@ -184,7 +184,10 @@ func (s *httpSession) renew(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	s.sender.token.look()
+	// Half of the time is left for the renewal itself, with the token that is known.
+	looking, looked := context.WithTimeout(ctx, time.Until(deadline)/2)
+	s.sender.token.look(looking)
+	looked()
 	var answer sessionAnswer
 	err := s.sender.do(ctx, &call{
 		method: "POST", path: "/sessions/" + s.id + "/renew", body: newBody([]byte("{}"), nil), control: true,

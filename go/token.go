@@ -6,6 +6,7 @@ package maas
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"sync"
 )
@@ -21,9 +22,17 @@ type token struct {
 	source func() (string, error) // nil: there is none
 
 	mu      sync.Mutex
-	text    string // guarded by mu; empty: not asked for yet
-	before  string // guarded by mu: the one that look replaced, or empty
-	reading int    // guarded by mu: how often the token was another
+	text    string    // guarded by mu; empty: not asked for yet
+	before  string    // guarded by mu: the one that look replaced, or empty
+	reading int       // guarded by mu: how often the token was another
+	asked   *question // guarded by mu: what source has not answered yet, or nil
+}
+
+// question is a call of the source. Its answer is for all who ask meanwhile.
+type question struct {
+	answered chan struct{} // closed when text and err are there
+	text     string
+	err      error
 }
 
 func newToken(o *Options) *token {
@@ -34,14 +43,16 @@ func newToken(o *Options) *token {
 }
 
 // get returns the token, and which reading it is.
-func (t *token) get() (text string, reading int, err error) {
+func (t *token) get(ctx context.Context) (text string, reading int, err error) {
 	if t.source == nil {
 		return "", 0, nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.text == "" {
-		t.text, err = t.ask()
+		if text, err = t.ask(ctx); err == nil && t.text == "" {
+			t.text = text
+		}
 	}
 	return t.text, t.reading, err
 }
@@ -49,13 +60,13 @@ func (t *token) get() (text string, reading int, err error) {
 // look asks whether there is another token by now: a session ends with the token that it was last used
 // with, so the new one is used before the old one goes. The old one stays at hand, for a server that does
 // not know the new one yet.
-func (t *token) look() {
+func (t *token) look(ctx context.Context) {
 	if t.source == nil {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if text, err := t.ask(); err == nil && text != t.text {
+	if text, err := t.ask(ctx); err == nil && text != t.text {
 		t.before, t.text = t.text, text
 		t.reading++
 	}
@@ -63,7 +74,7 @@ func (t *token) look() {
 
 // isOther tells whether there is another token than the one of that reading, which the server
 // refused. With the same one it would only count one more failure.
-func (t *token) isOther(reading int) (bool, error) {
+func (t *token) isOther(ctx context.Context, reading int) (bool, error) {
 	if t.source == nil {
 		return false, nil
 	}
@@ -72,7 +83,10 @@ func (t *token) isOther(reading int) (bool, error) {
 	if t.reading != reading {
 		return true, nil
 	}
-	text, err := t.ask()
+	text, err := t.ask(ctx)
+	if t.reading != reading {
+		return true, nil
+	}
 	if err != nil || text == t.text {
 		if t.before == "" {
 			return false, err
@@ -84,15 +98,39 @@ func (t *token) isOther(reading int) (bool, error) {
 	return true, nil
 }
 
-func (t *token) ask() (string, error) {
+// ask calls the source, which may take long, in the background: nobody waits for the source longer than
+// ctx. Caller holds mu, which is free meanwhile.
+func (t *token) ask(ctx context.Context) (string, error) {
+	q := t.asked
+	if q == nil {
+		q = &question{answered: make(chan struct{})}
+		t.asked = q
+		go t.answer(q)
+	}
+	t.mu.Unlock()
+	defer t.mu.Lock()
+	select {
+	case <-q.answered:
+		return q.text, q.err
+	case <-ctx.Done():
+		return "", fmt.Errorf("%w: its source has not answered: %w", ErrToken, ctx.Err())
+	}
+}
+
+func (t *token) answer(q *question) {
 	text, err := t.source()
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrToken, err)
+	switch {
+	case err != nil:
+		q.err = fmt.Errorf("%w: %w", ErrToken, err)
+	case !isToken(text):
+		q.err = fmt.Errorf("%w: it must be 1 to %d visible characters of ASCII", ErrToken, maxToken)
+	default:
+		q.text = text
 	}
-	if !isToken(text) {
-		return "", fmt.Errorf("%w: it must be 1 to %d visible characters of ASCII", ErrToken, maxToken)
-	}
-	return text, nil
+	t.mu.Lock()
+	t.asked = nil
+	t.mu.Unlock()
+	close(q.answered)
 }
 
 func isToken(text string) bool {

@@ -5,6 +5,7 @@
 package maas
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -134,20 +135,53 @@ func TestToken__renewals_look_for_another(t *testing.T) {
 	path := put(t, []byte("mt_old\n"), 0o600)
 	token := newToken(&Options{TokenFile: path})
 	gets := func(want string) {
-		text, _, err := token.get()
+		text, _, err := token.get(t.Context())
 		holds(t, text == want && err == nil, text, err)
 	}
 	gets("mt_old")
 	replace(t, path, []byte("mt_new\n"), 0o600)
-	token.look()
-	_, reading, _ := token.get()
+	token.look(t.Context())
+	_, reading, _ := token.get(t.Context())
 	gets("mt_new")
 	// A server that does not know the new one yet: the old one, once.
 	for i, want := range []string{"mt_old", "mt_new", "mt_new"} {
-		other, err := token.isOther(reading + i)
+		other, err := token.isOther(t.Context(), reading+i)
 		holds(t, other == (i < 2) && err == nil, i, other, err)
 		gets(want)
 	}
+}
+
+// A vault that hangs: what is known is used, and who has nothing waits no longer than he wants to.
+func TestToken__source_that_hangs(t *testing.T) {
+	g := newGuard(t, "mt_one")
+	hangs := make(chan struct{})
+	var asked atomic.Int64
+	source := func() (string, error) {
+		if asked.Add(1) > 1 {
+			<-hangs
+		}
+		return "mt_one", nil
+	}
+	c := maastest.Must(openAt(t, g.URL, Options{Token: source}))(t)
+	briefly := func() context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	go c.sender.token.look(t.Context())
+	maastest.Eventually(t, "the source hangs", func() bool { return asked.Load() == 2 })
+	check(t, maastest.Err(c.Health(t.Context())))
+	c.sender.token.look(briefly())
+	g.token.Store("mt_two")
+	_, err := c.Health(briefly())
+	wantError(t, err, ErrToken)
+	_, err = openAt(t, g.URL, Options{Timeout: 50 * time.Millisecond, Token: func() (string, error) { <-hangs; return "", nil }})
+	wantError(t, err, ErrToken, "its source has not answered")
+	close(hangs)
+	maastest.Eventually(t, "the source answers again", func() bool {
+		other, err := c.sender.token.isOther(t.Context(), 0)
+		return !other && err == nil && asked.Load() > 2
+	})
 }
 
 func TestToken__goes_to_no_other_server(t *testing.T) {
