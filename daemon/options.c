@@ -384,7 +384,8 @@ int maasd_options_parse(int argc, char *const *argv, char *(*env)(const char *na
 
 	for (int at = 1; at < argc && !r;)
 		r = take_argument(&options, argc, argv, &at, error);
-	for (unsigned int i = 0; i < MAASD_OPTIONS && !r; i++)
+	/* --help tells what is wrong in the environment. */
+	for (unsigned int i = 0; i < MAASD_OPTIONS && !r && !options.help && !options.version; i++)
 		r = take_environment(&options, (enum maasd_option)i, env, error);
 	for (unsigned int i = 0; i < MAASD_OPTIONS && !r; i++)
 		r = take_default(&options, (enum maasd_option)i, error);

@@ -12,9 +12,10 @@
 /* ---- what others mean by a variable of this prefix */
 
 /* What the clients and this project's tests and scripts read. */
-static const char *const foreign[] = {"URL",   "BIN",	       "LONG",		 "SHORT",
-				      "SEED",  "REQUIRE_RDMA", "TEST_TRANSPORT", "FUZZ",
-				      "STORE", "STORE_URL",    "HELP",		 "VERSION"};
+static const char *const foreign[] = {
+	"URL",	"TOKEN_FILE", "CA_FILE",   "CERT_FILE", "KEY_FILE",	"SERVER_NAME",
+	"BIN",	"LONG",	      "SHORT",	   "SEED",	"REQUIRE_RDMA", "TEST_TRANSPORT",
+	"FUZZ", "STORE",      "STORE_URL", "HELP",	"VERSION"};
 
 static bool begins(const char *text, const char *words)
 {
@@ -25,16 +26,17 @@ static bool begins(const char *text, const char *words)
  * (maas-metrics): MAAS_SERVICE_HOST, MAAS_PORT=tcp://10.0.0.1:3000, MAAS_PORT_3000_TCP_ADDR. */
 static bool is_of_kubernetes(const char *name, const char *value)
 {
-	const char *port = strstr(name, "_PORT");
+	const char *port = begins(name, "PORT") ? name : strstr(name, "_PORT");
 
-	if (begins(name, "PORT") || begins(name, "SERVICE_") || strstr(name, "_SERVICE_HOST") ||
+	if (begins(name, "SERVICE_") || strstr(name, "_SERVICE_HOST") ||
 	    strstr(name, "_SERVICE_PORT"))
 		return true;
 	if (!port)
 		return false;
-	return port[5] == '_' ? isdigit((unsigned char)port[6])
-			      : !port[5] && (begins(value, "tcp://") || begins(value, "udp://") ||
-					     begins(value, "sctp://"));
+	port = strchr(port, 'P') + strlen("PORT");
+	return *port == '_' ? isdigit((unsigned char)port[1])
+			    : !*port && (begins(value, "tcp://") || begins(value, "udp://") ||
+					 begins(value, "sctp://"));
 }
 
 static bool is_foreign(const char *name, const char *value)

@@ -52,8 +52,8 @@ static int refuse_owner(const char *path, const struct stat *st, char *error)
 {
 	return maas_slab_refuse(error, -EPERM,
 				"--memory-file: %.120s belongs to uid %u, and maasd runs as uid "
-				"%u: chown it, run maasd as its owner, or remove it and its .slots "
-				"to begin anew",
+				"%u: run maasd as its owner, or chown it (to remove it and its "
+				".slots begins anew: what was lent is lost)",
 				path, st->st_uid, geteuid());
 }
 

@@ -163,6 +163,11 @@ TEST(parse__tells_which_option_is_meant)
 	refuses(ARGS("--port=3999"), ARGS("did you mean --listen?"));
 	refuses(ARGS("--max-poolsize=1GiB"), ARGS("did you mean --max-pool-size?"));
 	refuses(ARGS("--verison"), ARGS("did you mean --version?"));
+	environment = ARGS("MAAS_RDMA", "perhaps");
+	refuses(ARGS("--prealloc"), ARGS("MAAS_RDMA", "one of"));
+	parses(ARGS("--help")); /* which says what is right */
+	parses(ARGS("--version"));
+	no_environment();
 	refuses(ARGS("--frobnicate"), ARGS("unknown option --frobnicate; maasd --help"));
 }
 

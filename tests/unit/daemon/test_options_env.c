@@ -26,6 +26,7 @@ TEST(stray__mistyped)
 	expect_stray("MAAS_SIZE=1", "maasd --help"); /* of which there are many */
 	expect_stray("MAAS_=1", "maasd --help");
 	expect_stray("MAAS_LISTEN-=1", "is MAAS_LISTEN meant?");
+	expect_stray("MAAS_PORT=8080", "no option of maasd"); /* not Kubernetes' */
 	/* A value may be a secret. */
 	expect_stray("MAAS_TOKN=hunter2", "");
 	expect_stray("MAAS_LISTN=hunter2", "");
@@ -47,6 +48,8 @@ TEST(stray__what_others_mean)
 	static const char *const fine[] = {
 		"MAAS_URL=http://x", "MAAS_SEED=1", "MAAS_LONG=1", "MAAS_SHORT=1",
 		"MAAS_REQUIRE_RDMA=1", "MAAS_BIN=/x", "MAAS_TEST_TRANSPORT=rdma",
+		"MAAS_TOKEN_FILE=x", "MAAS_CA_FILE=x", "MAAS_CERT_FILE=x", "MAAS_KEY_FILE=x",
+		"MAAS_SERVER_NAME=x",
 		/* Kubernetes' and Docker's, of a service named maas */
 		"MAAS_PORT=tcp://10.0.0.1:3000", "MAAS_PORT_3000_TCP=tcp://10.0.0.1:3000",
 		"MAAS_PORT_3000_TCP_ADDR=10.0.0.1", "MAAS_PORT_3000_TCP_PORT=3000",

@@ -91,7 +91,8 @@ TEST(file__refuses_another_owner)
 	if (geteuid())
 		skip(); /* only root can give files away */
 	assert_int_equal(chown(path, 65534, 65534), 0);
-	expect_refused(-EPERM, "belongs to uid 65534, and maasd runs as uid 0: chown it");
+	expect_refused(-EPERM,
+		       "belongs to uid 65534, and maasd runs as uid 0: run maasd as its owner");
 	assert_int_equal(chown(path, 0, 0), 0);
 	assert_int_equal(chown(table, 65534, 65534), 0);
 	expect_refused(-EPERM, ".slots belongs to uid 65534");
