@@ -27,6 +27,6 @@ wanted=$(jq -n --argjson size "$(stat -L -c %s "$file")" \
 allocation=$(request -H 'Content-Type: application/json' -d "$wanted" "$url/allocate")
 id=$(jq -r .id <<<"$allocation")
 
-request -T "$file" "$url/allocate/$id/data"
+request --globoff -T "$file" "$url/allocate/$id/data"
 curl -sS --fail -m 60 "$url/allocate/$id/data" # the bytes themselves, which a variable would spoil
 request -X DELETE "$url/allocate/$id"

@@ -92,6 +92,8 @@ typed file.sh 'MAAS_URL=http://localhost:3000 ./file'
 head -c 3500001 /dev/urandom >large
 ./file large | cmp - large
 ./file.sh large | cmp - large
+cp large 'a [1] {2}'
+./file.sh 'a [1] {2}' | cmp - large
 equal 'the one for RDMA, with MAAS_TRANSPORT_AUTO' "16 MiB went to $URL and back" "$(./auto)"
 equal 'allocations left' 0 "$(metric maas_active_allocations)"
 

@@ -22,6 +22,10 @@ for script in run test check bench softroce debian package build-prometheus with
 	contains 'help' "$("scripts/$script" --help)" "Usage: scripts/$script" 'Exit: '
 done
 
+step 'a maasd that ends before it listens'
+says 1 'maasd ended with 0' env MAAS_BIN="$MAASD" timeout 60 scripts/with-maasd --version -- true
+says 1 'maasd ended with 2' env MAAS_BIN="$MAASD" timeout 60 scripts/with-maasd --nonsense -- true
+
 step 'a port that is taken, before anything is built'
 python3 -u -m http.server -b 127.0.0.1 0 >"$WORK/http.log" 2>&1 &
 children+=($!)
