@@ -230,6 +230,7 @@ static int start_housekeeping(struct server *server, char *error)
 static void block_signals(struct server *server)
 {
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a file at its limit is an error of the call that writes */
 	sigemptyset(&server->signals);
 	sigaddset(&server->signals, SIGTERM);
 	sigaddset(&server->signals, SIGINT);
@@ -368,6 +369,15 @@ static void wait_impatient(struct server *server, int timeout_ms)
 	_exit(128 + signal);
 }
 
+/* The end of what the drain has left, which can take a while: a second signal does not wait. */
+static void end_by_signals(const struct server *server)
+{
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+	signal(SIGHUP, SIG_IGN);
+	pthread_sigmask(SIG_UNBLOCK, &server->signals, NULL);
+}
+
 static void drain(struct server *server, const struct maasd_options *options)
 {
 	uint64_t end_ms;
@@ -419,6 +429,7 @@ int maasd_serve(struct maasd_options *options)
 	log_info("ending signal=%s requests=%llu", strsignal(signal),
 		 (unsigned long long)maas_http_active(server.http));
 	drain(&server, options);
+	end_by_signals(&server);
 	stop(&server, true);
 	return EXIT_SUCCESS;
 }

@@ -139,9 +139,8 @@ struct maas_http_wait {
 	/* guarded by lock */
 	unsigned int pending; /* ends that have not come */
 	bool suspended;
-	bool abandoned; /* the server stops: wait for nothing */
-	bool closed;	/* the connection is gone; the last end frees its struct */
-	int status;	/* the first end that failed */
+	bool closed; /* the connection is gone; the last end frees its struct */
+	int status;  /* the first end that failed */
 };
 
 struct maas_http_conn {
@@ -219,6 +218,8 @@ MAAS_MUST_CHECK int maas_http_wait(struct maas_http_conn *conn);
 MAAS_MUST_CHECK int maas_http_yield(struct maas_http_conn *conn);
 /* The first end that failed, or 0. */
 int maas_http_wait_status(struct maas_http_conn *conn);
+/* Whether the request waits now. Any thread. */
+bool maas_http_is_waiting(struct maas_http_conn *conn);
 /* Ends the wait now, for a server that stops. */
 void maas_http_wait_abandon(struct maas_http_conn *conn);
 

@@ -292,7 +292,7 @@ int maas_http_wait(struct maas_http_conn *conn)
 	struct maas_http_wait *wait = &conn->wait;
 
 	maas_lock_take(&wait->lock);
-	if (wait->pending && !wait->abandoned && !atomic_load(&conn->http->stopping)) {
+	if (wait->pending && !atomic_load(&conn->http->released)) {
 		set_deadline(conn, UINT64_MAX);
 		wait->suspended = true;
 		MHD_suspend_connection(conn->mhd);
@@ -314,6 +314,16 @@ int maas_http_yield(struct maas_http_conn *conn)
 	return 0;
 }
 
+bool maas_http_is_waiting(struct maas_http_conn *conn)
+{
+	bool waiting;
+
+	maas_lock_take(&conn->wait.lock);
+	waiting = conn->wait.suspended;
+	maas_lock_release(&conn->wait.lock);
+	return waiting;
+}
+
 int maas_http_wait_status(struct maas_http_conn *conn)
 {
 	int status;
@@ -329,7 +339,6 @@ void maas_http_wait_abandon(struct maas_http_conn *conn)
 	struct maas_http_wait *wait = &conn->wait;
 
 	maas_lock_take(&wait->lock);
-	wait->abandoned = true;
 	if (wait->suspended) {
 		wait->suspended = false;
 		wait->status = -ECANCELED;

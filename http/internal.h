@@ -77,7 +77,8 @@ struct maas_http {
 	struct maas_http_listener listeners[MAAS_HTTP_MAX_LISTEN];
 	unsigned int num_daemons;
 	_Atomic bool draining;
-	_Atomic bool stopping;
+	_Atomic bool stopping; /* no connection is accepted */
+	_Atomic bool released; /* and no request waits any more */
 	unsigned int ticks;	      /* maas_http_tick()'s */
 	_Atomic uint64_t limit_bytes; /* of memory, of the control group; UINT64_MAX: none */
 	_Atomic uint64_t held_bytes;  /* by requests under way */

@@ -12,6 +12,7 @@
 #include "http/internal.h"
 
 #define MAX_THREADS 16
+#define ANSWERS_MS  1000 /* at the end, for the answers of requests that waited */
 
 /*
  * Of each connection, for its headers and for pieces of its body. Larger pieces make large uploads
@@ -287,15 +288,43 @@ uint64_t maas_http_active(struct maas_http *http)
 	return atomic_load_explicit(&http->metrics.active, memory_order_relaxed);
 }
 
-/* Suspended requests first: the library cannot stop while there are any. */
+/* The library cannot stop while requests are suspended. */
 static void release_connections(struct maas_http *http)
 {
 	struct maas_http_conn *conn;
 
 	pthread_mutex_lock(&http->lock);
+	atomic_store(&http->released, true);
 	LIST_FOREACH (conn, &http->conns, link)
 		maas_http_wait_abandon(conn);
 	pthread_mutex_unlock(&http->lock);
+}
+
+static bool has_waiting(struct maas_http *http)
+{
+	struct maas_http_conn *conn;
+	bool waiting = false;
+
+	pthread_mutex_lock(&http->lock);
+	LIST_FOREACH (conn, &http->conns, link)
+		waiting = waiting || maas_http_is_waiting(conn);
+	pthread_mutex_unlock(&http->lock);
+	return waiting;
+}
+
+/*
+ * Heavy requests are done, or given up, before the rest is: none is told that the server stops
+ * whose memory stays lent. Then their answers go out; the library ends connections as they are.
+ */
+static void end_requests(struct maas_http *http)
+{
+	bool waited = has_waiting(http);
+
+	maas_slab_stop(http->options.slab);
+	maas_http_heavy_stop(&http->heavy);
+	release_connections(http);
+	for (int i = 0; waited && i < ANSWERS_MS && maas_http_active(http); i++)
+		usleep(1000);
 }
 
 void maas_http_stop(struct maas_http *http)
@@ -308,9 +337,7 @@ void maas_http_stop(struct maas_http *http)
 	atomic_store(&http->stopping, true);
 	for (unsigned int i = 0; i < MAAS_HTTP_MAX_LISTEN; i++)
 		maas_http_unlisten(&http->listeners[i]);
-	release_connections(http);
-	maas_slab_stop(http->options.slab);
-	maas_http_heavy_stop(&http->heavy);
+	end_requests(http);
 	for (unsigned int i = 0; i < http->num_daemons; i++)
 		MHD_stop_daemon(http->daemons[i]);
 	maas_http_linger_stop(&http->linger);

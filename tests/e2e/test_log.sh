@@ -47,6 +47,17 @@ wait_for 5 grep -q 'POST /allocate status=200' "$WORK/fifo"
 wait_for 5 grep -q ' warn log lines dropped count=[1-9]' "$WORK/fifo"
 ends_soon
 
+step 'a file that may not grow'
+launch bash -c 'ulimit -f 1024; exec "$@"' bash "$MAASD" --listen 127.0.0.1:0
+wait_server 1
+contains 'a pool beyond the limit' "$(cat "$LOG")" 'File too large'
+truncate -s $((20 << 20)) "$WORK/large"
+launch bash -c 'ulimit -f 20480; exec "$@"' bash "$MAASD" --listen 127.0.0.1:0 --max-pool-size 8MiB --log-file "$WORK/large"
+URL=$(sed -n 's/^Listening on //p' "$LOG")
+posts 10
+wait_for 10 serves
+ends_soon
+
 step 'SIGTERM does not wait for its reader'
 start_server --log-file "$WORK/fifo.old"
 posts 4000

@@ -175,6 +175,7 @@ TEST(held__dripping_is_cut)
 
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic unsigned int at_gate;
+static _Atomic unsigned int through; /* with their memory */
 
 /* Allocations of "slow" wait at the gate. The linker's names of --wrap. NOLINTBEGIN */
 typeof(maas_lend_allocate) __real_maas_lend_allocate, __wrap_maas_lend_allocate;
@@ -183,12 +184,15 @@ int __wrap_maas_lend_allocate(struct maas_lend *lend, const struct maas_lend_all
 			      struct maas_slab_ref *ret_refs,
 			      struct maas_lend_allocation *ret_first)
 {
+	int r = __real_maas_lend_allocate(lend, request, ret_refs, ret_first);
+
 	if (request->owner && !strcmp(request->owner, "slow")) {
 		atomic_fetch_add(&at_gate, 1);
 		pthread_mutex_lock(&gate);
 		pthread_mutex_unlock(&gate);
+		atomic_fetch_add(&through, !r);
 	}
-	return __real_maas_lend_allocate(lend, request, ret_refs, ret_first);
+	return r;
 }
 /* NOLINTEND */
 
@@ -221,19 +225,47 @@ TEST(heavy__another_client_does_not_wait)
 	assert_int_equal(atomic_load(&at_gate), 3);
 }
 
-/* What waits then is told so, and holds nothing up. */
+/* Keeps the gate shut until the server has begun to stop. */
+static void *shut_gate(void *arg)
+{
+	pthread_barrier_t *shut = arg;
+
+	pthread_mutex_lock(&gate);
+	pthread_barrier_wait(shut);
+	AWAIT(atomic_load(&server.http->stopping));
+	nap_ms(50);
+	pthread_mutex_unlock(&gate);
+	return NULL;
+}
+
+/* What waits then is told so, and holds nothing up; what is done then is told that. */
 TEST(heavy__the_server_stops)
 {
 	int fds[MAAS_HTTP_HEAVY_THREADS + 2];
+	unsigned int answered[2] = {0};
+	pthread_barrier_t shut;
+	pthread_t keeper;
 
 	atomic_store(&at_gate, 0);
-	pthread_mutex_lock(&gate);
+	atomic_store(&through, 0);
+	pthread_barrier_init(&shut, NULL, 2);
+	threads_start(&keeper, 1, shut_gate, &shut, 0);
+	pthread_barrier_wait(&shut);
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(fds); i++)
 		fds[i] = post_slow(i + 2);
 	AWAIT(atomic_load(&at_gate) == MAAS_HTTP_HEAVY_THREADS);
-	pthread_mutex_unlock(&gate);
 	http_stop();
+	threads_join(&keeper, 1);
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(fds); i++) {
+		int status = http_recv_answer(fds[i]);
+
+		assert_true(status == 200 || status == 503);
+		answered[status == 503]++;
+	}
+	assert_int_equal(answered[0], atomic_load(&through));
+	assert_int_equal(answered[1], MAAS_ARRAY_SIZE(fds) - answered[0]);
 	http_close_all(fds, MAAS_ARRAY_SIZE(fds));
+	pthread_barrier_destroy(&shut);
 }
 
 /* ---- answers that come before the body has */
