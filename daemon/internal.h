@@ -44,6 +44,10 @@ void maasd_machine_print(struct maas_buf *out);
 
 /* ---- memory: whether the pool fits */
 
+/* What the pool and its table need, and have. Errors: as maas_slab_room(), with a sentence. */
+MAAS_MUST_CHECK int maasd_memory_room(const struct maasd_options *options,
+				      char error[MAASD_OPTIONS_ERROR],
+				      struct maas_slab_room *ret_room);
 /*
  * Warns, in the log, where a pool as `options` say is more than this machine, its cgroup or the
  * file system of --memory-file holds; with --prealloc that is an error. Returns how many warnings
@@ -52,14 +56,13 @@ void maasd_machine_print(struct maas_buf *out);
 MAAS_MUST_CHECK int maasd_memory_check(const struct maasd_options *options,
 				       char error[MAASD_OPTIONS_ERROR]);
 
-/* Appends `name = value` lines: the machine's memory, cgroup limit and file system's room. */
 /* Whether there is memory kept at --memory-file that the options may not open, as the start finds.
  * Errors: as maas_slab_look(), -EACCES; with a sentence. */
 MAAS_MUST_CHECK int maasd_memory_look(const struct maasd_options *options,
-				      const struct maas_slab *slab,
 				      char error[MAASD_OPTIONS_ERROR]);
 /* Says so of memory that had principals. Returns -EACCES. */
 int maasd_memory_refuse_open(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR]);
+/* Appends `name = value` lines: the machine's memory, cgroup limit and file system's room. */
 void maasd_memory_print(const struct maasd_options *options, struct maas_buf *out);
 
 /* ---- housekeeping */

@@ -45,12 +45,13 @@ static int check_process(struct maasd_options *options, char *error)
 static int check_pool(struct maasd_options *options, struct maas_slab *slab, char *error,
 		      struct maas_buf *out)
 {
-	struct maas_slab_stats stats;
-	int r;
+	struct maas_slab_room room;
+	int r = maasd_memory_room(options, error, &room);
 
-	maas_slab_stats(slab, &stats);
-	options->max_pool_bytes = stats.max_bytes;
-	options->extent_bytes = stats.extent_bytes;
+	if (r)
+		return r;
+	options->max_pool_bytes = room.max_bytes;
+	options->extent_bytes = room.extent_bytes;
 	options->max_connections_per_address = maasd_options_per_address(options);
 	options->given |= UINT64_C(1) << MAASD_OPTION_EXTENT_SIZE |
 			  UINT64_C(1) << MAASD_OPTION_MAX_CONNECTIONS_PER_ADDRESS;
@@ -65,7 +66,7 @@ static int check_pool(struct maasd_options *options, struct maas_slab *slab, cha
 	if (!r)
 		r = maasd_memory_check(options, error);
 	if (r >= 0)
-		r = maasd_memory_look(options, slab, error);
+		r = maasd_memory_look(options, error);
 	return r < 0 ? r : 0;
 }
 

@@ -182,33 +182,40 @@ int maasd_memory_refuse_open(const struct maasd_options *options, char error[MAA
 	return -EACCES;
 }
 
-int maasd_memory_look(const struct maasd_options *options, const struct maas_slab *slab,
-		      char error[MAASD_OPTIONS_ERROR])
+int maasd_memory_look(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
 {
+	const struct maas_slab_options slab = maasd_serve_slab_options(options, true);
 	struct maas_slab_mark mark;
 	int r;
 
 	if (!options->memory_file)
 		return 0;
-	r = maas_slab_look(slab, options->memory_file, &mark, error);
+	r = maas_slab_look(&slab, &mark, error);
 	if (r || options->auth_file || options->insecure_open || !maas_lend_had_principals(&mark))
 		return r;
 	return maasd_memory_refuse_open(options, error);
 }
 
-int maasd_memory_check(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
+int maasd_memory_room(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR],
+		      struct maas_slab_room *ret_room)
 {
 	const struct maas_slab_options slab = maasd_serve_slab_options(options, true);
-	struct fit fit = {.options = options, .error = error};
 	char reason[MAAS_SLAB_ERROR] = "";
-	int r;
+	int r = maas_slab_room(&slab, reason, ret_room);
 
-	r = maas_slab_room(&slab, reason, &fit.room);
-	if (r) {
+	if (r)
 		snprintf(error, MAASD_OPTIONS_ERROR, "the pool cannot be made: %s",
 			 *reason ? reason : strerror(-r));
+	return r;
+}
+
+int maasd_memory_check(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
+{
+	struct fit fit = {.options = options, .error = error};
+	int r = maasd_memory_room(options, error, &fit.room);
+
+	if (r)
 		return r;
-	}
 	maas_size_format(options->max_pool_bytes, fit.pool);
 	check_machine(&fit);
 	check_cgroup(&fit);

@@ -88,16 +88,19 @@ static int check_file(int fd, const char *path, const char *beside, char *error)
 	return 0;
 }
 
+static int refuse_open(const char *path, int r, char *error)
+{
+	return maas_slab_refuse(error, r, "--memory-file: cannot open %.150s: %s", path,
+				r == -ELOOP ? "it is a symbolic link" : strerror(-r));
+}
+
 static int open_file(const char *path, const char *beside, char *error, int *ret_fd, bool *ret_made)
 {
 	int fd = open_or_make(path, ret_made);
 	int r;
 
-	if (fd < 0) {
-		r = -errno;
-		return maas_slab_refuse(error, r, "--memory-file: cannot open %.150s: %s", path,
-					r == -ELOOP ? "it is a symbolic link" : strerror(-r));
-	}
+	if (fd < 0)
+		return refuse_open(path, -errno, error);
 	r = check_file(fd, path, beside, error);
 	if (r)
 		close(fd);
@@ -248,22 +251,19 @@ err_path:
 	return r;
 }
 
-/* -ENOENT where there is none. */
+/* As open_file(), and makes nothing: where there is none, `ret_fd` stays -1, and it has to be one
+ * that could be made. */
 static int look_at(const char *path, const char *beside, char *error, int *ret_fd)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	int r;
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	int r = fd < 0 ? -errno : 0;
 
-	if (fd < 0 && errno == ENOENT)
-		return -ENOENT;
-	if (fd < 0) {
-		r = -errno;
-		return maas_slab_refuse(error, r == -ENOENT ? -EIO : r,
-					"--memory-file: cannot open %.150s: %s", path,
-					r == -ELOOP ? "it is a symbolic link" : strerror(-r));
-	}
+	if (r == -ENOENT)
+		r = maas_dir_check(path);
+	if (r)
+		return refuse_open(path, r, error);
 	*ret_fd = fd;
-	return check_file(fd, path, beside, error);
+	return fd < 0 ? 0 : check_file(fd, path, beside, error);
 }
 
 /* The table may be shorter: its rest is zeros then. */
@@ -275,12 +275,14 @@ static int read_mark(int fd, const char *path, struct maas_slab_mark *ret_mark, 
 	return 0;
 }
 
-int maas_slab_look(const struct maas_slab *slab, const char *path, struct maas_slab_mark *ret_mark,
+int maas_slab_look(const struct maas_slab_options *options, struct maas_slab_mark *ret_mark,
 		   char *error)
 {
-	struct maas_slab_file file = {.bytes_fd = -1, .slots_fd = -1, .made.path = strdup(path)};
-	char *table = table_path(path);
-	bool kept;
+	struct maas_slab_file file = {
+		.bytes_fd = -1, .slots_fd = -1, .made.path = strdup(options->file)};
+	char *table = table_path(options->file);
+	struct maas_slab_geometry geo;
+	bool kept = false;
 	int r = -ENOMEM;
 
 	memset(ret_mark, 0, sizeof(*ret_mark));
@@ -288,14 +290,18 @@ int maas_slab_look(const struct maas_slab *slab, const char *path, struct maas_s
 		maas_slab_refuse(error, r, "out of memory");
 		goto out;
 	}
-	r = look_at(path, table, error, &file.bytes_fd);
-	if (!r && flock(file.bytes_fd, LOCK_SH | LOCK_NB) < 0)
+	r = maas_slab_geometry_init(&geo, options, error);
+	if (!r)
+		r = look_at(options->file, table, error, &file.bytes_fd);
+	if (!r && file.bytes_fd >= 0 && flock(file.bytes_fd, LOCK_SH | LOCK_NB) < 0)
 		r = maas_slab_refuse(error, -EBUSY,
-				     "--memory-file: %.150s is in use by another process", path);
+				     "--memory-file: %.150s is in use by another process",
+				     options->file);
 	if (!r)
 		r = look_at(table, NULL, error, &file.slots_fd);
-	if (!r)
-		r = maas_slab_table_check(&slab->geo, &file, error, &kept);
+	/* A table whose memory is gone counts as damaged. */
+	if (!r && file.slots_fd >= 0)
+		r = maas_slab_table_check(&geo, &file, error, &kept);
 	if (!r && kept)
 		r = read_mark(file.slots_fd, table, ret_mark, error);
 	if (file.slots_fd >= 0)
@@ -305,5 +311,5 @@ int maas_slab_look(const struct maas_slab *slab, const char *path, struct maas_s
 out:
 	free(file.made.path);
 	free(table);
-	return r == -ENOENT ? 0 : r;
+	return r;
 }

@@ -38,6 +38,8 @@ int maas_slab_room(const struct maas_slab_options *options, char *error,
 		r = maas_slab_arena_fs(options, &fs);
 	if (r)
 		return r;
+	room.max_bytes = geo.max_bytes;
+	room.extent_bytes = geo.extent_bytes;
 	room.need_bytes = geo.max_bytes + maas_slab_slots_bytes(&geo);
 	if (options->file) {
 		if (asprintf(&table, "%s.slots", options->file) < 0)
@@ -51,6 +53,10 @@ int maas_slab_room(const struct maas_slab_options *options, char *error,
 		room.huge = fs.f_type == HUGETLBFS_MAGIC;
 		room.disk = !room.huge && fs.f_type != TMPFS_MAGIC;
 	}
+	if (room.room_bytes < maas_slab_slots_offset(&geo, 0))
+		return maas_slab_refuse(error, -ENOSPC,
+					"--memory-file: its file system has no room for a table of "
+					"slabs (8 MiB and more)");
 	*ret_room = room;
 	return 0;
 }

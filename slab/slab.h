@@ -113,16 +113,18 @@ void maas_slab_set_remote(struct maas_slab *slab, bool remote);
 
 /* What `file` and its table may grow to, and what their file system has for them. */
 struct maas_slab_room {
-	uint64_t need_bytes;  /* of a full pool and its table */
-	uint64_t held_bytes;  /* of them, what the files have already */
-	uint64_t room_bytes;  /* with what they have; UINT64_MAX: no limit is known */
-	uint64_t total_bytes; /* of the file system; UINT64_MAX as above */
-	bool huge;	      /* hugetlbfs: not of the machine's common memory */
-	bool disk;	      /* not memory at all */
+	uint64_t max_bytes;    /* of the pool, in whole … */
+	uint64_t extent_bytes; /* … extents */
+	uint64_t need_bytes;   /* of a full pool and its table */
+	uint64_t held_bytes;   /* of them, what the files have already */
+	uint64_t room_bytes;   /* with what they have; UINT64_MAX: no limit is known */
+	uint64_t total_bytes;  /* of the file system; UINT64_MAX as above */
+	bool huge;	       /* hugetlbfs: not of the machine's common memory */
+	bool disk;	       /* not memory at all */
 };
 
 /* Makes and opens nothing. Without options->file: what a pool in memory needs. Errors: -EINVAL bad
- * options, errno of statfs(2); with a sentence. */
+ * options, -ENOSPC there is no room for an empty pool, errno of statfs(2); with a sentence. */
 MAAS_MUST_CHECK int maas_slab_room(const struct maas_slab_options *options, char *error,
 				   struct maas_slab_room *ret_room);
 
@@ -135,11 +137,10 @@ struct maas_slab_mark {
 };
 
 /*
- * Whether a pool like `slab`, which is in memory, could be opened with `path`: looks at what is
- * there, and makes and changes nothing. Its slots are looked at when it is opened. Errors: as
- * maas_slab_open(), with a sentence.
+ * Whether a pool could be opened with options->file: looks at what is there, and makes and changes
+ * nothing. Its slots are looked at when it is opened. Errors: as maas_slab_open(), with a sentence.
  */
-MAAS_MUST_CHECK int maas_slab_look(const struct maas_slab *slab, const char *path,
+MAAS_MUST_CHECK int maas_slab_look(const struct maas_slab_options *options,
 				   struct maas_slab_mark *ret_mark, char *error);
 
 /* What the file system of an open pool's files has left; UINT64_MAX: no file, or no limit. */

@@ -76,6 +76,22 @@ refused 1 'Address already in use' --memory-file "$new" --listen "${URL#http://}
 none "$new.slots"
 equal 'an empty file that was there' 0 "$(stat -c %s "$new")"
 rm "$new"
+for check in --check ''; do
+	# The table alone, from a start of long ago.
+	cp --sparse=always "$file.slots" "$new.slots"
+	refused 1 'put a good copy of both back' ${check:+"$check"} --memory-file "$new" --max-pool-size 64MiB "${here[@]}"
+	rm -f "$new" "$new.slots"
+	refused 1 "No such file or directory" ${check:+"$check"} --memory-file "$WORK/none/m" "${here[@]}"
+done
+mkdir -m 0755 "$WORK/closed"
+if [ "$(id -u)" = 0 ]; then
+	chmod 0711 "$WORK"
+	cp "$MAASD" "$WORK/maasd" # who is nobody may not reach this tree
+	for check in --check ''; do
+		contains "$check in a directory of root" "$(setpriv --reuid nobody --clear-groups "$WORK/maasd" ${check:+"$check"} \
+			--memory-file "$WORK/closed/m" "${here[@]}" 2>&1 || true)" "cannot open $WORK/closed/m: Permission denied"
+	done
+fi
 address=${URL#http://}
 stop_server
 start_server --listen "$address" --rdma off
@@ -126,8 +142,15 @@ if [ -n "${OWN_MOUNTS-}" ]; then
 	mount -o remount,size=15m "$small" 2>/dev/null || true
 	rm -f "$small"/*
 	mount -o remount,size=4m "$small"
-	refused_untouched '--memory-file: no table of slabs' --max-pool-size 64MiB "${here[@]}"
+	for check in '' --check; do
+		refused_untouched 'has no room for a table of slabs' --max-pool-size 64MiB ${check:+"$check"} "${here[@]}"
+	done
 	umount "$small"
+	if mount -t hugetlbfs none "$small" 2>/dev/null; then
+		contains '--check' "$("$MAASD" --check "${here[@]}" --memory-file "$small/m" --slab-sizes 1KiB,64KiB 2>&1)" \
+			"extent-size = $(($(stat -f -c %S "$small") >> 20))MiB"
+		umount "$small"
+	fi
 fi
 
 # Every server in a container is process 1 of a namespace that nobody else sees.
