@@ -63,6 +63,9 @@ static int canonicalize(struct maas_lend *lend, const struct maas_lend_alloc_req
 	pthread_mutex_lock(&lend->lock);
 	r = maas_lend_may_allocate(lend, request->caller, request->owner, ret->owner);
 	pthread_mutex_unlock(&lend->lock);
+	/* Before a quota is asked: what fits no slab is nothing that more room would help. */
+	if (!r && request->size_bytes > lend->class_bytes[lend->num_classes - 1])
+		r = -EFBIG;
 	/* After the right: an id that cannot be one is as one that is not the caller's. */
 	if (!r && request->session &&
 	    maas_slab_id_decode(&lend->sessions.id_key, request->session, &ret->session,
@@ -82,11 +85,12 @@ static struct maas_lend_session *find_session(struct maas_lend *lend,
 	return session && maas_lend_may_session(lend, caller, session, false) ? session : NULL;
 }
 
+/* Of a size that canonicalize() has let pass. */
 static uint64_t slab_bytes_for(const struct maas_lend *lend, uint64_t size_bytes)
 {
 	unsigned int i = 0;
 
-	while (i + 1 < lend->num_classes && lend->class_bytes[i] < size_bytes)
+	while (lend->class_bytes[i] < size_bytes)
 		i++;
 	return lend->class_bytes[i];
 }

@@ -27,6 +27,16 @@ static int allocate(const char *name, const char *owner, uint64_t size, uint32_t
 	return TRY_ALLOCATE(.size_bytes = size, .count = count, .owner = owner, .caller = BY(name));
 }
 
+/* Whatever room there is, it would not help; whoever may not allocate is told that first. */
+TEST(bytes__too_large_for_every_slab_is_no_matter_of_quota)
+{
+	assert_int_equal(allocate("a", NULL, 65537, 1), -EFBIG);
+	assert_int_equal(allocate("a", NULL, UINT64_MAX, MAAS_SLAB_MAX_BATCH), -EFBIG);
+	assert_int_equal(allocate("a", NULL, 65536, 1), -ENOSR);
+	assert_int_equal(allocate("b", "a", 65537, 1), -EACCES);
+	expect_used("a", "");
+}
+
 static _Atomic int granted; /* of what a hundred threads asked for */
 
 /* They all ask at the same time, and as many get it as may. */
@@ -104,7 +114,7 @@ TEST(end__gives_back_whatever_its_kind)
 {
 	assert_int_equal(allocate("a", NULL, 64, 1), 0);
 	assert_int_equal(free_by(BY("a"), &given.first), 0);
-	assert_int_equal(allocate("a", NULL, 1 << 20, 1), -ENOSR); /* nor is that charged */
+	assert_int_equal(allocate("a", NULL, 65536, 1), -ENOSR); /* nor is that charged */
 	ALLOCATE(.size_bytes = 64, .caller = BY("a"), .lifetime = MAAS_LEND_LIFETIME_TTL,
 		 .ttl_s = 1);
 	assert_int_equal(open_by(BY("a"), "a"), 0);
