@@ -75,11 +75,6 @@ struct maas_lend {
 	uint64_t steps;		      /* see maas_lend_steps() */
 };
 
-static inline bool maas_lend_ref_equal(struct maas_slab_ref a, struct maas_slab_ref b)
-{
-	return a.slot == b.slot && a.generation == b.generation;
-}
-
 static inline uint32_t maas_lend_now_s(const struct maas_lend *lend)
 {
 	return (uint32_t)(lend->clock_ms() / 1000);
