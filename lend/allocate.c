@@ -127,10 +127,14 @@ static int tie_one(struct maas_lend *lend, struct maas_slab_ref ref,
 		   struct maas_lend_session *session, uint32_t value)
 {
 	struct maas_slab_info info;
+	uint32_t deadline_s;
 	int r;
 
-	/* Whoever found the id in a list may have freed the allocation already. */
+	/* Whoever found the id in a list may have freed the allocation already … */
 	if (maas_slab_get(lend->slab, ref, &info))
+		return 0;
+	/* … or renewed its lease. */
+	if (!session && maas_lend_lease_find(&lend->leases, ref, &deadline_s))
 		return 0;
 	if (!session)
 		return maas_lend_lease_start(lend, ref, value);

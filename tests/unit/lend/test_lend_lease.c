@@ -150,6 +150,51 @@ TEST(renew__starts_anew)
 	assert_int_equal(renew(&plain, MAAS_LEND_MAX_TTL_S + 1), -EINVAL);
 }
 
+/* ---- a renewal between two holds of the lock of an allocation of many */
+
+#define LATE_TTL_S 3600
+static bool is_renewal_due;
+
+/* What a list may show that the allocation has not given a lease yet: the last of the batch. */
+static void renew_last(void)
+{
+	struct maas_lend_allocation last;
+
+	is_renewal_due = false;
+	maas_lend_id(f.lend, given.refs[MAAS_LEND_STEP], last.id);
+	assert_int_equal(maas_lend_renew(f.lend, NULL, last.id, LATE_TTL_S, &last), 0);
+	assert_int_equal(last.lease_s, LATE_TTL_S);
+}
+
+/* The linker's names of --wrap. NOLINTBEGIN */
+int __real_pthread_mutex_unlock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *lock);
+
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *lock)
+{
+	int error = __real_pthread_mutex_unlock(lock);
+
+	if (is_renewal_due && live_slabs())
+		renew_last();
+	return error;
+}
+/* NOLINTEND */
+
+TEST(renew__outlasts_the_allocation_still_under_way)
+{
+	struct maas_lend_allocation last;
+
+	is_renewal_due = true;
+	ALLOCATE(.count = MAAS_LEND_STEP + 1, .size_bytes = 64, .lifetime = MAAS_LEND_LIFETIME_TTL,
+		 .ttl_s = 5);
+	assert_false(is_renewal_due);
+	maas_lend_id(f.lend, given.refs[MAAS_LEND_STEP], last.id);
+	expect_found(&last, "64 of 64 bytes of (nobody), 0 s old, ttl 3600 of 3600 s");
+	pass_ms(7000);
+	assert_int_equal(live_slabs(), 1);
+	expect_lapse(&last, (LATE_TTL_S - 7) * 1000);
+}
+
 /* A slot's next life must not inherit the lease of the last one. */
 TEST(lease__ends_with_its_allocation)
 {
