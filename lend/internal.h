@@ -8,7 +8,7 @@
  *   survey     who holds most, and what ends first
  *   free       the order of revocation
  *   transfer   reads and writes by this process, which a free waits for
- *   session    leases, names (session_name), tickets (ticket) and the end of sessions
+ *   session    leases, names (session_name), tickets (ticket) and the end of sessions (session_end)
  *   access     what a caller may do, by the table of principals
  *   quota      what principals use, and how much more they may
  *   grant      keys for allocations that are there already

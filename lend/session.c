@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sessions: their leases, their tickets and their end. The records lie in an array and are used
- * again; whoever lets go of lend's lock finds a record anew, by its generation.
+ * Sessions: how they are opened, found and renewed. The records lie in an array and are used again;
+ * whoever lets go of lend's lock finds a record anew, by its generation. Their end is
+ * session_end.c's.
  */
 #include <errno.h>
 #include <sodium.h>
@@ -55,11 +56,9 @@ struct maas_lend_session *maas_lend_session_by_id(struct maas_lend *lend, const 
 	return maas_lend_session_find(lend, index, generation);
 }
 
-/* Lock held. NULL also where the session is not the caller's. What its principal proves now is
- * what the session lives by: so it outlives the proof that it was opened by. */
-static struct maas_lend_session *find_for(struct maas_lend *lend,
-					  const struct maas_lend_caller *caller, const char *id,
-					  bool or_admin)
+struct maas_lend_session *maas_lend_session_for(struct maas_lend *lend,
+						const struct maas_lend_caller *caller,
+						const char *id, bool or_admin)
 {
 	struct maas_lend_session *session = maas_lend_session_by_id(lend, id);
 
@@ -212,7 +211,7 @@ int maas_lend_session_get(struct maas_lend *lend, const struct maas_lend_caller 
 	struct maas_lend_session *session;
 
 	pthread_mutex_lock(&lend->lock);
-	session = find_for(lend, caller, id, true);
+	session = maas_lend_session_for(lend, caller, id, true);
 	if (session)
 		maas_lend_session_describe(session, false, ret_info);
 	pthread_mutex_unlock(&lend->lock);
@@ -227,7 +226,7 @@ int maas_lend_session_renew(struct maas_lend *lend, const struct maas_lend_calle
 	if (ttl_s > lend->max_session_ttl_s)
 		return -ERANGE;
 	pthread_mutex_lock(&lend->lock);
-	session = find_for(lend, caller, id, true);
+	session = maas_lend_session_for(lend, caller, id, true);
 	if (session) {
 		start_lease(session, ttl_s ? ttl_s : session->ttl_s);
 		maas_lend_session_describe(session, false, ret_info);
@@ -242,245 +241,11 @@ int maas_lend_session_ticket(struct maas_lend *lend, const struct maas_lend_call
 	struct maas_lend_session *session;
 
 	pthread_mutex_lock(&lend->lock);
-	session = find_for(lend, caller, id, false);
+	session = maas_lend_session_for(lend, caller, id, false);
 	if (session) {
 		maas_lend_ticket_new(session);
 		maas_lend_session_describe(session, true, ret_info);
 	}
 	pthread_mutex_unlock(&lend->lock);
 	return session ? 0 : -ENOENT;
-}
-
-/* ---- the end */
-
-/*
- *     LIVE ──begin_end()──▶ ENDING: keys die ──▶ allocations are freed ──▶ frees complete ──▶ FREE
- *                                  end()              drain()                settle()
- *
- * Keys die and frees start without the lock, in whatever thread that is, so several threads may
- * drain one session; housekeeping does it again for an end that had no memory to go on. While the
- * lock is not held, another thread may complete the end, and the record may become another
- * session's: an index and a generation name the session, not the pointer, and after taking the lock
- * the generation is compared first.
- */
-
-bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_lend_calls *calls)
-{
-	struct maas_lend_sessions *sessions = &session->lend->sessions;
-
-	if (session->state != MAAS_LEND_SESSION_ENDING || !session->keys_dead ||
-	    session->allocations || session->pending)
-		return false;
-	maas_lend_calls_add(calls, session->done, session->arg, session->status);
-	maas_lend_discharge_session(session->lend, session);
-	session->state = MAAS_LEND_SESSION_FREE;
-	maas_lend_session_name_remove(session);
-	LIST_INSERT_HEAD(&sessions->free, session, link);
-	return true;
-}
-
-/* Lock held. Frees the session's allocations until none is left or one has to wait. */
-static int free_some(struct maas_lend_session *session, struct maas_lend_pending **ret_pending)
-{
-	struct maas_lend *lend = session->lend;
-	uint32_t list = maas_lend_lease_session(maas_lend_session_index(session));
-	struct maas_slab_ref ref;
-	uint32_t value;
-	int r = 0;
-
-	for (int i = 0; i < MAAS_LEND_STEP; i++) {
-		if (!maas_lend_lease_first(&lend->leases, list, &ref, &value))
-			return -ENOENT;
-		r = maas_lend_free_locked(lend, ref, NULL, NULL, ret_pending);
-		if (r)
-			break;
-	}
-	return r;
-}
-
-/*
- * Frees what the session owned and completes its end, as far as nothing has to be waited for. No
- * lock held. 0: complete, and with `sync` and no error `done` is not called. -EINPROGRESS: somebody
- * else completes the end, and makes the call.
- */
-static int drain(struct maas_lend *lend, uint32_t index, uint32_t generation, bool sync)
-{
-	struct maas_lend_session *session = &lend->sessions.records[index];
-	struct maas_lend_calls calls = {0};
-	int r = 0;
-
-	pthread_mutex_lock(&lend->lock);
-	while (session->generation == generation && session->state == MAAS_LEND_SESSION_ENDING) {
-		struct maas_lend_pending *pending = NULL;
-
-		r = free_some(session, &pending);
-		if (r == -ENOENT || r == -ENOMEM)
-			break;
-		pthread_mutex_unlock(&lend->lock);
-		if (pending)
-			(void)maas_lend_pending_start(lend, pending);
-		pthread_mutex_lock(&lend->lock);
-	}
-	r = -EINPROGRESS;
-	if (session->generation == generation && session->state == MAAS_LEND_SESSION_ENDING) {
-		if (sync && !session->status && !session->pending && !session->allocations)
-			session->done = NULL;
-		if (maas_lend_session_settle(session, &calls) && !calls.count)
-			r = 0;
-	}
-	pthread_mutex_unlock(&lend->lock);
-	maas_lend_calls_run(&calls);
-	return r;
-}
-
-static void connection_ended(struct maas_lend_session *session, int status)
-{
-	struct maas_lend *lend = session->lend;
-
-	pthread_mutex_lock(&lend->lock);
-	session->keys_dead = true;
-	if (status)
-		session->status = -ETIMEDOUT;
-	pthread_mutex_unlock(&lend->lock);
-}
-
-static void keys_done(void *arg, int status)
-{
-	struct maas_lend_session *session = arg;
-	struct maas_lend *lend = session->lend;
-	uint32_t generation = session->generation;
-
-	connection_ended(session, status);
-	/* From here on housekeeping may complete the end. */
-	(void)drain(lend, (uint32_t)(session - lend->sessions.records), generation, false);
-}
-
-/* Lock held. From here on callers do not find the session. */
-static void begin_end(struct maas_lend_session *session, maas_lend_free_done *done, void *arg)
-{
-	session->state = MAAS_LEND_SESSION_ENDING;
-	session->lend->sessions.live--;
-	session->done = done;
-	session->arg = arg;
-	session->keys_dead = false;
-}
-
-/* Kills the keys, and goes on. No lock held; once, after begin_end(). */
-static int end(struct maas_lend *lend, uint32_t index, uint32_t generation)
-{
-	struct maas_lend_session *session = &lend->sessions.records[index];
-	int r = -EALREADY;
-
-	if (lend->keys)
-		r = lend->keys->end_session(lend->keys_ctx,
-					    (struct maas_lend_session_ref){index, generation},
-					    keys_done, session);
-	if (!r)
-		return -EINPROGRESS;
-	connection_ended(session, r == -EALREADY ? 0 : r);
-	return drain(lend, index, generation, true);
-}
-
-int maas_lend_session_end(struct maas_lend *lend, const struct maas_lend_caller *caller,
-			  const char *id, maas_lend_free_done *done, void *arg)
-{
-	struct maas_lend_session *session;
-	uint32_t index = 0;
-	uint32_t generation = 0;
-
-	pthread_mutex_lock(&lend->lock);
-	session = find_for(lend, caller, id, true);
-	if (session) {
-		index = maas_lend_session_index(session);
-		generation = session->generation;
-		begin_end(session, done, arg);
-	}
-	pthread_mutex_unlock(&lend->lock);
-	return session ? end(lend, index, generation) : -ENOENT;
-}
-
-/* Lock held. Two thirds of the lease went by without a sign of life. */
-static bool is_late(const struct maas_lend_session *session)
-{
-	uint64_t ttl_ms = (uint64_t)session->ttl_s * 1000;
-
-	return session->state == MAAS_LEND_SESSION_LIVE && session->lend->keys &&
-	       session->deadline_ms < session->lend->lease_ms + ttl_ms / 3;
-}
-
-/* Lock held. True when the session's end is to begin (then it has, here) or, with `ret_begun`, to
- * go on. */
-static bool is_due(struct maas_lend_session *session, bool *ret_begun)
-{
-	struct maas_lend *lend = session->lend;
-
-	*ret_begun = session->state == MAAS_LEND_SESSION_ENDING;
-	/* An end that ran out of memory half-way. */
-	if (session->state == MAAS_LEND_SESSION_ENDING)
-		return session->keys_dead && session->allocations;
-	if (session->state != MAAS_LEND_SESSION_LIVE || session->deadline_ms > lend->lease_ms)
-		return false;
-	begin_end(session, NULL, NULL);
-	lend->stats.lapsed_sessions++;
-	return true;
-}
-
-void maas_lend_sessions_lapse(struct maas_lend *lend)
-{
-	struct maas_lend_sessions *sessions = &lend->sessions;
-	uint32_t index = 0;
-
-	pthread_mutex_lock(&lend->lock);
-	while (index < sessions->used) {
-		struct maas_lend_session *session = &sessions->records[index++];
-		uint32_t generation = session->generation;
-		bool begun;
-		bool due = is_due(session, &begun);
-		bool late = !due && is_late(session);
-
-		if (!due && !late && index % MAAS_LEND_STEP)
-			continue;
-		pthread_mutex_unlock(&lend->lock);
-		if (late)
-			lend->keys->probe(lend->keys_ctx,
-					  (struct maas_lend_session_ref){index - 1, generation});
-		if (due && begun) {
-			(void)drain(lend, index - 1, generation, false);
-		} else if (due) {
-			log_info("session lapsed name=\"%s\" ttl=%u", session->name,
-				 session->ttl_s);
-			(void)end(lend, index - 1, generation);
-		}
-		pthread_mutex_lock(&lend->lock);
-	}
-	pthread_mutex_unlock(&lend->lock);
-}
-
-void maas_lend_sessions_end_if(struct maas_lend *lend, const struct maas_lend_change *change)
-{
-	struct maas_lend_sessions *sessions = &lend->sessions;
-	uint32_t index = 0;
-
-	pthread_mutex_lock(&lend->lock);
-	while (index < sessions->used) {
-		struct maas_lend_session *session = &sessions->records[index++];
-		uint32_t generation = session->generation;
-		const char *why =
-			session->state == MAAS_LEND_SESSION_LIVE
-				? maas_lend_lost(change, session->principal, session->proof)
-				: NULL;
-
-		if (why)
-			begin_end(session, NULL, NULL);
-		if (!why && index % MAAS_LEND_STEP)
-			continue;
-		pthread_mutex_unlock(&lend->lock);
-		if (why) {
-			log_info("session ended, %s name=\"%s\" principal=%s", why, session->name,
-				 session->principal);
-			(void)end(lend, index - 1, generation);
-		}
-		pthread_mutex_lock(&lend->lock);
-	}
-	pthread_mutex_unlock(&lend->lock);
 }

@@ -83,6 +83,12 @@ void maas_lend_sessions_fini(struct maas_lend_sessions *sessions);
 struct maas_lend_session *maas_lend_session_find(struct maas_lend *lend, uint32_t index,
 						 uint32_t generation);
 struct maas_lend_session *maas_lend_session_by_id(struct maas_lend *lend, const char *id);
+/* As that, where the session is the caller's (or, with `or_admin`, the caller an admin), else NULL.
+ * What its principal proves now is what the session lives by: so it outlives the proof that it was
+ * opened by. */
+struct maas_lend_session *maas_lend_session_for(struct maas_lend *lend,
+						const struct maas_lend_caller *caller,
+						const char *id, bool or_admin);
 uint32_t maas_lend_session_index(const struct maas_lend_session *session);
 void maas_lend_session_describe(const struct maas_lend_session *session, bool with_ticket,
 				struct maas_lend_session_info *ret_info);
