@@ -225,6 +225,7 @@ void maas_lend_tick(struct maas_lend *lend)
 	bool turned = advance(lend);
 
 	maas_lend_free_force(lend);
+	maas_lend_sessions_go_on(lend);
 	if (!turned)
 		return;
 	lapse(lend);

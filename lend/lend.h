@@ -124,7 +124,10 @@ struct maas_lend_key_ops {
 	 * key any more.
 	 */
 	int (*revoke)(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done, void *arg);
-	/* Breaks the session's connection; when `done` comes, all keys of the session are dead. */
+	/*
+	 * Breaks the session's connection; when `done` comes, all keys of the session are dead. If
+	 * it could not start, it is called again with the next tick.
+	 */
 	int (*end_session)(void *ctx, struct maas_lend_session_ref session,
 			   maas_lend_key_done *done, void *arg);
 	/* Looks whether the session's peer is still there; breaks the connection if it is not. */

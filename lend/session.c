@@ -16,6 +16,7 @@ int maas_lend_sessions_init(struct maas_lend_sessions *sessions, uint32_t max)
 	maas_slab_id_key_random(&sessions->id_key);
 	randombytes_buf(sessions->ticket_key, sizeof(sessions->ticket_key));
 	sessions->max = max;
+	TAILQ_INIT(&sessions->queue);
 	sessions->records = calloc(max, sizeof(*sessions->records));
 	if (!sessions->records)
 		return -ENOMEM;

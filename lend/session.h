@@ -41,6 +41,8 @@ struct maas_lend_session {
 	bool listed;
 	bool exclusive;
 	bool keys_dead;
+	bool queued; /* in `queue` of the sessions */
+	TAILQ_ENTRY(maas_lend_session) queue_link;
 };
 
 #define MAAS_LEND_MAX_SESSIONS (1u << 20)
@@ -73,6 +75,9 @@ struct maas_lend_sessions {
 	uint32_t used; /* records ever used */
 	uint32_t live;
 	struct maas_lend_session_list free;
+	/* Ends that housekeeping goes on with: of those whose keys are not dead, it tries to kill
+	 * them again; of the others it frees what they own. */
+	TAILQ_HEAD(, maas_lend_session) queue;
 	struct maas_lend_session_names names;
 };
 
@@ -102,5 +107,7 @@ struct maas_lend_change;
 void maas_lend_sessions_end_if(struct maas_lend *lend, const struct maas_lend_change *change);
 /* Housekeeping: ends the sessions whose lease has lapsed. No lock held. */
 void maas_lend_sessions_lapse(struct maas_lend *lend);
+/* Housekeeping: goes on with the ends in `queue`, until one has no memory. No lock held. */
+void maas_lend_sessions_go_on(struct maas_lend *lend);
 
 #endif

@@ -5,15 +5,30 @@
  *     LIVE ──begin_end()──▶ ENDING: keys die ──▶ allocations are freed ──▶ frees complete ──▶ FREE
  *                                  end()              drain()                settle()
  *
- * Keys die and frees start without the lock, in whatever thread that is, so several threads may
- * drain one session; housekeeping does it again for an end that had no memory to go on. While the
- * lock is not held, another thread may complete the end, and the record may become another
- * session's: an index and a generation name the session, not the pointer, and after taking the lock
- * the generation is compared first.
+ * Keys die and frees start without the lock, in whatever thread that is. An end that could not go
+ * on there, for want of memory, waits in a queue for housekeeping. While the lock is not held,
+ * another thread may complete the end, and the record may become another session's: an index and a
+ * generation name the session, not the pointer, and after taking the lock the generation is
+ * compared first.
  */
 #include <errno.h>
 
 #include "lend/internal.h"
+
+/* Lock held. Leaves the end to housekeeping. */
+static void leave(struct maas_lend_session *session)
+{
+	session->queued = true;
+	TAILQ_INSERT_TAIL(&session->lend->sessions.queue, session, queue_link);
+}
+
+/* Lock held. Out of the queue, if it is there. */
+static void take_out(struct maas_lend_session *session)
+{
+	if (session->queued)
+		TAILQ_REMOVE(&session->lend->sessions.queue, session, queue_link);
+	session->queued = false;
+}
 
 bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_lend_calls *calls)
 {
@@ -22,6 +37,7 @@ bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_len
 	if (session->state != MAAS_LEND_SESSION_ENDING || !session->keys_dead ||
 	    session->allocations || session->pending)
 		return false;
+	take_out(session);
 	maas_lend_calls_add(calls, session->done, session->arg, session->status);
 	maas_lend_discharge_session(session->lend, session);
 	session->state = MAAS_LEND_SESSION_FREE;
@@ -30,7 +46,14 @@ bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_len
 	return true;
 }
 
-/* Lock held. Frees the session's allocations until none is left or one has to wait. */
+/* Lock held: the session is still that one, and ending. */
+static bool is_ending(const struct maas_lend_session *session, uint32_t generation)
+{
+	return session->generation == generation && session->state == MAAS_LEND_SESSION_ENDING;
+}
+
+/* Lock held. Frees the session's allocations until none is left or one has to wait. Errors:
+ * -ENOMEM. */
 static int free_some(struct maas_lend_session *session, struct maas_lend_pending **ret_pending)
 {
 	struct maas_lend *lend = session->lend;
@@ -39,20 +62,18 @@ static int free_some(struct maas_lend_session *session, struct maas_lend_pending
 	uint32_t value;
 	int r = 0;
 
-	for (int i = 0; i < MAAS_LEND_STEP; i++) {
+	for (int i = 0; i < MAAS_LEND_STEP && !r; i++) {
 		if (!maas_lend_lease_first(&lend->leases, list, &ref, &value))
-			return -ENOENT;
+			return 0;
 		r = maas_lend_free_locked(lend, ref, NULL, NULL, ret_pending);
-		if (r)
-			break;
 	}
-	return r;
+	return r == -EINPROGRESS ? 0 : r;
 }
 
 /*
  * Frees what the session owned and completes its end, as far as nothing has to be waited for. No
  * lock held. 0: complete, and with `sync` and no error `done` is not called. -EINPROGRESS: somebody
- * else completes the end, and makes the call.
+ * else completes the end, and makes the call. -ENOMEM: so does housekeeping.
  */
 static int drain(struct maas_lend *lend, uint32_t index, uint32_t generation, bool sync)
 {
@@ -61,20 +82,21 @@ static int drain(struct maas_lend *lend, uint32_t index, uint32_t generation, bo
 	int r = 0;
 
 	pthread_mutex_lock(&lend->lock);
-	while (session->generation == generation && session->state == MAAS_LEND_SESSION_ENDING) {
+	while (!r && is_ending(session, generation) && session->allocations) {
 		struct maas_lend_pending *pending = NULL;
 
 		r = free_some(session, &pending);
-		if (r == -ENOENT || r == -ENOMEM)
-			break;
 		pthread_mutex_unlock(&lend->lock);
 		if (pending)
 			(void)maas_lend_pending_start(lend, pending);
 		pthread_mutex_lock(&lend->lock);
 	}
-	r = -EINPROGRESS;
-	if (session->generation == generation && session->state == MAAS_LEND_SESSION_ENDING) {
-		if (sync && !session->status && !session->pending && !session->allocations)
+	if (!r)
+		r = -EINPROGRESS;
+	if (is_ending(session, generation) && session->allocations) {
+		leave(session);
+	} else if (is_ending(session, generation)) {
+		if (sync && !session->status && !session->pending)
 			session->done = NULL;
 		if (maas_lend_session_settle(session, &calls) && !calls.count)
 			r = 0;
@@ -116,8 +138,9 @@ static void begin_end(struct maas_lend_session *session, maas_lend_free_done *do
 	session->keys_dead = false;
 }
 
-/* Kills the keys, and goes on. No lock held; once, after begin_end(). */
-static int end(struct maas_lend *lend, uint32_t index, uint32_t generation)
+/* Kills the keys, and goes on. No lock held. Returns as drain() does; another error: the keys may
+ * live, and housekeeping tries it again. */
+static int end(struct maas_lend *lend, uint32_t index, uint32_t generation, bool sync)
 {
 	struct maas_lend_session *session = &lend->sessions.records[index];
 	int r = -EALREADY;
@@ -128,8 +151,14 @@ static int end(struct maas_lend *lend, uint32_t index, uint32_t generation)
 					    keys_done, session);
 	if (!r)
 		return -EINPROGRESS;
-	connection_ended(session, r == -EALREADY ? 0 : r);
-	return drain(lend, index, generation, true);
+	if (r == -EALREADY) {
+		connection_ended(session, 0);
+		return drain(lend, index, generation, sync);
+	}
+	pthread_mutex_lock(&lend->lock);
+	leave(session);
+	pthread_mutex_unlock(&lend->lock);
+	return r;
 }
 
 int maas_lend_session_end(struct maas_lend *lend, const struct maas_lend_caller *caller,
@@ -147,7 +176,9 @@ int maas_lend_session_end(struct maas_lend *lend, const struct maas_lend_caller 
 		begin_end(session, done, arg);
 	}
 	pthread_mutex_unlock(&lend->lock);
-	return session ? end(lend, index, generation) : -ENOENT;
+	if (!session)
+		return -ENOENT;
+	return end(lend, index, generation, true) ? -EINPROGRESS : 0;
 }
 
 /* Lock held. Two thirds of the lease went by without a sign of life. */
@@ -159,16 +190,11 @@ static bool is_late(const struct maas_lend_session *session)
 	       session->deadline_ms < session->lend->lease_ms + ttl_ms / 3;
 }
 
-/* Lock held. True when the session's end is to begin (then it has, here) or, with `ret_begun`, to
- * go on. */
-static bool is_due(struct maas_lend_session *session, bool *ret_begun)
+/* Lock held. True when the session's end is to begin; then it has, here. */
+static bool is_due(struct maas_lend_session *session)
 {
 	struct maas_lend *lend = session->lend;
 
-	*ret_begun = session->state == MAAS_LEND_SESSION_ENDING;
-	/* An end that ran out of memory half-way. */
-	if (session->state == MAAS_LEND_SESSION_ENDING)
-		return session->keys_dead && session->allocations;
 	if (session->state != MAAS_LEND_SESSION_LIVE || session->deadline_ms > lend->lease_ms)
 		return false;
 	begin_end(session, NULL, NULL);
@@ -185,8 +211,7 @@ void maas_lend_sessions_lapse(struct maas_lend *lend)
 	while (index < sessions->used) {
 		struct maas_lend_session *session = &sessions->records[index++];
 		uint32_t generation = session->generation;
-		bool begun;
-		bool due = is_due(session, &begun);
+		bool due = is_due(session);
 		bool late = !due && is_late(session);
 
 		if (!due && !late && index % MAAS_LEND_STEP)
@@ -195,13 +220,31 @@ void maas_lend_sessions_lapse(struct maas_lend *lend)
 		if (late)
 			lend->keys->probe(lend->keys_ctx,
 					  (struct maas_lend_session_ref){index - 1, generation});
-		if (due && begun) {
-			(void)drain(lend, index - 1, generation, false);
-		} else if (due) {
+		if (due) {
 			log_info("session lapsed name=\"%s\" ttl=%u", session->name,
 				 session->ttl_s);
-			(void)end(lend, index - 1, generation);
+			(void)end(lend, index - 1, generation, false);
 		}
+		pthread_mutex_lock(&lend->lock);
+	}
+	pthread_mutex_unlock(&lend->lock);
+}
+
+void maas_lend_sessions_go_on(struct maas_lend *lend)
+{
+	struct maas_lend_session *session;
+	int r = 0;
+
+	pthread_mutex_lock(&lend->lock);
+	while ((!r || r == -EINPROGRESS) && (session = TAILQ_FIRST(&lend->sessions.queue))) {
+		uint32_t index = maas_lend_session_index(session);
+		uint32_t generation = session->generation;
+		bool keys_dead = session->keys_dead;
+
+		take_out(session);
+		pthread_mutex_unlock(&lend->lock);
+		r = keys_dead ? drain(lend, index, generation, false)
+			      : end(lend, index, generation, false);
 		pthread_mutex_lock(&lend->lock);
 	}
 	pthread_mutex_unlock(&lend->lock);
@@ -229,7 +272,7 @@ void maas_lend_sessions_end_if(struct maas_lend *lend, const struct maas_lend_ch
 		if (why) {
 			log_info("session ended, %s name=\"%s\" principal=%s", why, session->name,
 				 session->principal);
-			(void)end(lend, index - 1, generation);
+			(void)end(lend, index - 1, generation, false);
 		}
 		pthread_mutex_lock(&lend->lock);
 	}

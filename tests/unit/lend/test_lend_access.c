@@ -61,6 +61,22 @@ TEST(reload__ends_the_session_and_with_it_its_keys)
 	finish(0);
 }
 
+/* The keys of who lost a right do not survive that there was no memory to say so. */
+TEST(reload__ends_the_session_when_it_can)
+{
+	assert_int_equal(maas_lend_session_get(f.lend, BY("b"), theirs, &session), 0);
+	keys.start_error = -ENOMEM;
+	use("a uid=1 owner=a\nb uid=2 owner=b\nc uid=3 owner=c\n");
+	assert_false(theirs_lives());
+	assert_int_equal(keys.num_ops, 0);
+	keys.start_error = 0;
+	pass_ms(100);
+	assert_int_equal(keys.num_ops, 1);
+	expect_used("b", "sessions 1");
+	finish(0);
+	expect_used("b", "");
+}
+
 /* The time of a list does not tell whether a name of somebody else is in use. */
 TEST(list__of_a_foreign_owner_looks_at_nothing)
 {

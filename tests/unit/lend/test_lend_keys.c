@@ -226,4 +226,36 @@ TEST(session__lapses_in_the_same_order)
 	assert_int_equal(lend_stats().lapsed_sessions, 1);
 }
 
+/* The session's connection could not even be told to end: its keys live, and so does its name. */
+TEST(session__is_ended_again_until_its_keys_are_dead)
+{
+	enum { BY_CALL, BY_LAPSE, KINDS };
+
+	for (int kind = 0; kind < KINDS; kind++) {
+		struct maas_lend_session_info next;
+
+		reopen();
+		lend_keyed(MAAS_LEND_LIFETIME_DELETE);
+		keys.start_error = -ENOMEM;
+		if (kind == BY_CALL)
+			start_end(&session);
+		pass_ms(11000);
+		assert_true(keys.calls[FAKE_KEY_END_SESSION] > 1);
+		assert_int_equal(fake_keys_live(&keys, NULL), 1);
+		assert_int_equal(end.calls, 0);
+		assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, true, NULL, &next),
+				 -EEXIST);
+		keys.start_error = 0;
+		pass_ms(100);
+		assert_int_equal(keys.num_ops, 1);
+		finish(0);
+		assert_int_equal(fake_keys_live(&keys, NULL), 0);
+		assert_int_equal(end.calls, kind == BY_CALL);
+		assert_int_equal(end.status, 0);
+		assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, true, NULL, &next),
+				 0);
+		assert_true(exists(&a));
+	}
+}
+
 TEST_MAIN(setup, keys_teardown)

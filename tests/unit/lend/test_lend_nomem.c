@@ -125,6 +125,41 @@ TEST(session_end__is_gone_on_with)
 	expect_state("told 1");
 }
 
+/* What the end had no memory to free is freed by somebody else. */
+TEST(session_end__is_gone_on_with_when_nothing_is_left)
+{
+	struct maas_lend_session_info s = open_session("s", true);
+	struct maas_lend_allocation a = allocate_of(&s);
+
+	start_transfer(0, &a);
+	fail_nth_arm(1);
+	start_end(&s);
+	assert_true(fail_nth_disarm());
+	end_transfer(0);
+	assert_int_equal(free_now(&a), 0);
+	pass_ms(1000);
+	expect_state("told 1");
+	open_session("s", true);
+}
+
+/* The same, by a free that has to wait: its end is the session's, which nobody may go on with. */
+TEST(session_end__is_complete_with_the_last_free)
+{
+	struct maas_lend_session_info s = open_session("s", true);
+	struct maas_lend_allocation a = allocate_of(&s);
+
+	start_transfer(0, &a);
+	fail_nth_arm(1);
+	start_end(&s);
+	assert_true(fail_nth_disarm());
+	assert_int_equal(free_now(&a), -EINPROGRESS);
+	end_transfer(0);
+	expect_state("told 1");
+	s = open_session("s", true);
+	pass_ms(1000);
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, s.id, &s), 0);
+}
+
 TEST(close__frees_everything)
 {
 	struct maas_lend_session_info s;
