@@ -126,11 +126,16 @@ bool maas_http_is_repeated(const struct maas_http_request *req, enum maas_http_f
 }
 
 /* What comes behind such a head could be body or the next request: it is taken for neither. */
+static void distrust(struct maas_http_request *req)
+{
+	req->has_body = true;
+	req->close = true;
+}
+
 static int refuse(struct maas_http_conn *conn, unsigned int status, const char *code,
 		  const char *what)
 {
-	conn->req.has_body = true;
-	conn->req.close = true;
+	distrust(&conn->req);
 	return maas_http_error(conn, status, code, "%s", what);
 }
 
@@ -198,11 +203,11 @@ int maas_http_head_read(struct maas_http_conn *conn, const char *method, const c
 		return refuse(conn, MHD_HTTP_BAD_REQUEST, "bad_header",
 			      "each header must be one line NAME: VALUE that ends with CR LF, the "
 			      "name a token, the value without control characters (RFC 9112, 5)");
-	if (size > max)
-		return maas_http_error(conn, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE,
-				       "headers_too_large",
-				       "the request's headers take %zu bytes; this server reads at "
-				       "most %zu (--max-header-size)",
-				       size, max);
-	return check_fields(conn, version);
+	if (size <= max)
+		return check_fields(conn, version);
+	distrust(&conn->req); /* its fields are not looked at */
+	return maas_http_error(conn, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large",
+			       "the request's headers take %zu bytes; this server reads at most "
+			       "%zu (--max-header-size)",
+			       size, max);
 }

@@ -4,8 +4,11 @@
 
 #include "tests/unit/http/http_fixture.h"
 
-/* Sends `start_line`, `lines`, and a body that is a DELETE; in the lines @ stands for its length
- * and ~ for a NUL. */
+/* More than the server reads (--max-header-size), and less than its library does. */
+#define LONG_BYTES 20000
+
+/* Sends `start_line`, `lines`, and a body that is a DELETE; in the lines @ stands for its length, ~
+ * for a NUL, and $ for LONG_BYTES letters. */
 static void expect_no_smuggling(const char *start_line, const char *lines)
 {
 	struct maas_buf request = {0};
@@ -18,6 +21,8 @@ static void expect_no_smuggling(const char *start_line, const char *lines)
 	for (const char *at = lines; *at; at++) {
 		if (*at == '@')
 			maas_buf_u64(&request, strlen(inner));
+		else if (*at == '$')
+			maas_buf_printf(&request, "%0*d", LONG_BYTES, 7);
 		else
 			maas_buf_add(&request, *at == '~' ? "" : at, 1);
 	}
@@ -71,6 +76,21 @@ TEST(head__a_body_is_no_request)
 			expect_no_smuggling(starts[j], lines[i]);
 }
 
+/* A head is too long and ambiguous at once: no longer is the length asked for, then. */
+TEST(head__a_body_is_no_request_behind_a_long_one)
+{
+	static const char *const lines[] = {
+		"Content-Length: 0\r\nContent-Length: @\r\nX: $\r\n",
+		"Content-Length: @\r\nContent-Length: 0\r\nX: $\r\n",
+		"Transfer-Encoding: xchunked\r\nX: $\r\n",
+		"Transfer-Encoding: gzip, chunked\r\nX: $\r\n",
+		"Host: b\r\nX: $\r\n",
+	};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lines); i++)
+		expect_no_smuggling("POST /free", lines[i]);
+}
+
 static void expect_one(const char *request, int status, const char *parts)
 {
 	http_expect_raw(request, status, parts);
@@ -93,6 +113,23 @@ TEST(head__a_bad_one_closes)
 	expect_one(http_text("GET /ready HTTP/1.1\r\nHost : localhost\r\n\r\n%s",
 			     http_request("GET /ready")),
 		   400, "Connection: close");
+}
+
+/* One that is too long is answered before its body comes, and without asking for that. */
+TEST(head__a_long_one_closes)
+{
+	const char *line = http_text("X: %0*d", LONG_BYTES, 7);
+	const char *parts = "Connection: close*headers_too_large";
+
+	expect_one(http_text("%s%s", http_request("GET /ready\n%s", line),
+			     http_request("GET /ready")),
+		   431, parts);
+	expect_one(http_request("POST /free\n%s\nContent-Length: 10\nExpect: 100-continue", line),
+		   431, parts);
+	expect_one(http_request("POST /free\n%s\nContent-Length: 95\n"
+				"Transfer-Encoding: chunked\n\n0\r\n\r\n%s",
+				line, http_request("GET /ready")),
+		   431, parts);
 }
 
 TEST(head__a_malformed_length_gets_one_answer)
