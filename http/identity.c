@@ -266,14 +266,6 @@ static int count_connection(struct maas_http_conn *conn)
 
 int maas_http_identify(struct maas_http_conn *conn)
 {
-	static const char *const needed[] = {
-		[MAAS_HTTP_RIGHT_HEALTH] = "the word health",
-		[MAAS_HTTP_RIGHT_METRICS] = "the word metrics",
-		[MAAS_HTTP_RIGHT_FIGURES] = "the word metrics, owner= or read=",
-		[MAAS_HTTP_RIGHT_MEMORY] = "owner= or read=",
-	};
-	enum maas_http_right right = conn->req.call->right;
-	const struct maas_auth_principal *principal;
 	int r;
 
 	/* At an address for metrics no proof is asked for, and none is looked at: a token that a
@@ -283,10 +275,23 @@ int maas_http_identify(struct maas_http_conn *conn)
 	r = check_certificate(conn);
 	if (r || !refresh(conn))
 		return r;
-	r = find_principal(conn);
-	if (r)
-		return r;
-	principal = conn->caller.lend.principal;
+	return find_principal(conn);
+}
+
+int maas_http_authorize(struct maas_http_conn *conn)
+{
+	static const char *const needed[] = {
+		[MAAS_HTTP_RIGHT_HEALTH] = "the word health",
+		[MAAS_HTTP_RIGHT_METRICS] = "the word metrics",
+		[MAAS_HTTP_RIGHT_FIGURES] = "the word metrics, owner= or read=",
+		[MAAS_HTTP_RIGHT_MEMORY] = "owner= or read=",
+	};
+	const struct maas_auth_principal *principal = conn->caller.lend.principal;
+	enum maas_http_right right = conn->req.call->right;
+
+	/* There is no authentication, or none at this address. */
+	if (!principal)
+		return 0;
 	if (has_right(principal, right))
 		return count_connection(conn);
 	if (principal != maas_auth_anonymous(conn->caller.lend.auth))
@@ -310,6 +315,16 @@ int maas_http_fail_gone(struct maas_http_conn *conn)
 	return fail(conn, MAAS_HTTP_AUTH_UNKNOWN,
 		    "what proves who you are was taken out of --auth-file while this request was "
 		    "under way; was it replaced?");
+}
+
+bool maas_http_is_stranger(const struct maas_http_conn *conn)
+{
+	const struct maas_lend_caller *caller = &conn->caller.lend;
+
+	if (caller->principal)
+		return caller->principal == maas_auth_anonymous(caller->auth);
+	return conn->listener->metrics || maas_lend_auth_epoch(conn->http->options.lend) ||
+	       (maas_http_tls_wanted(conn) == MAAS_TLS_CLIENT_REQUIRED && !conn->tls.peer);
 }
 
 bool maas_http_may_look(const struct maas_http_conn *conn)

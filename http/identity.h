@@ -53,11 +53,15 @@ struct maas_http_caller {
 /* Learns what the connection's socket says of its peer. */
 void maas_http_caller_init(struct maas_http_conn *conn);
 
-/*
- * Finds the principal of the request whose head was read. Returns as a handler does: where the
- * request proves nothing that it needs, or something wrong, it is answered.
- */
+/* Finds the principal of the request whose head was read, even where it is for no call. Returns as
+ * a handler does: where the request proves something wrong, it is answered. */
 MAAS_MUST_CHECK int maas_http_identify(struct maas_http_conn *conn);
+/* Answers a call that the principal may not make; it may be one who proves nothing. */
+MAAS_MUST_CHECK int maas_http_authorize(struct maas_http_conn *conn);
+
+/* Whether nobody answers for the request, where a proof is asked for or none is looked at: it
+ * proves nothing, or was answered before that was known. */
+bool maas_http_is_stranger(const struct maas_http_conn *conn);
 
 const char *maas_http_auth_failure_name(enum maas_http_auth_failure failure);
 

@@ -51,25 +51,33 @@ static bool is_vital(const char *path)
 	return !strcmp(path, "/health") || !strcmp(path, "/ready") || !strcmp(path, "/metrics");
 }
 
-static int find_call(struct maas_http_conn *conn, const char *url)
+static void find_call(struct maas_http_conn *conn, const char *url)
 {
 	struct maas_http_request *req = &conn->req;
 	int route = maas_http_route_find(url, conn->ids);
 
-	if (conn->listener->metrics && !is_vital(url))
+	if (route < 0 || (conn->listener->metrics && !is_vital(url)))
+		return;
+	req->route = (unsigned int)route;
+	req->call = maas_http_route_call(req->route, req->method);
+}
+
+static int check_call(struct maas_http_conn *conn)
+{
+	struct maas_http_request *req = &conn->req;
+
+	if (req->call)
+		return 0;
+	if (req->route == MAAS_HTTP_UNKNOWN && conn->listener->metrics)
 		return maas_http_error(conn, MHD_HTTP_NOT_FOUND, "no_such_path",
 				       "this address has /health, /ready and /metrics only "
 				       "(--listen-metrics); all other calls are at the server's "
 				       "main address");
-	if (route < 0)
+	if (req->route == MAAS_HTTP_UNKNOWN)
 		return maas_http_error(conn, MHD_HTTP_NOT_FOUND, "no_such_path",
 				       "there is no %.100s here; the calls are in "
 				       "/openapi.yaml",
 				       conn->path);
-	req->route = (unsigned int)route;
-	req->call = maas_http_route_call(req->route, req->method);
-	if (req->call)
-		return 0;
 	req->extra_name = MHD_HTTP_HEADER_ALLOW;
 	maas_http_route_allow(req->route, req->extra_value);
 	return maas_http_error(conn, MHD_HTTP_METHOD_NOT_ALLOWED, "method_not_allowed",
@@ -158,10 +166,14 @@ static int begin(struct maas_http_conn *conn, const char *url, const char *metho
 		r = check_arguments(conn);
 	if (!r)
 		r = check_place(conn, url);
-	if (!r)
-		r = find_call(conn, url);
-	if (!r)
+	if (!r) {
+		find_call(conn, url);
 		r = maas_http_identify(conn);
+	}
+	if (!r)
+		r = check_call(conn);
+	if (!r)
+		r = maas_http_authorize(conn);
 	if (!r)
 		r = check_body(conn);
 	if (r)
@@ -272,21 +284,42 @@ static void add_number(struct maas_buf *line, const char *name, uint64_t value)
 	maas_buf_u64(line, value);
 }
 
+static enum maas_log_level level_of(const struct maas_http_request *req)
+{
+	bool changes = req->method == MAAS_HTTP_POST || req->method == MAAS_HTTP_DELETE;
+
+	/* A warning tells of these, and counts them. */
+	if (req->status == MHD_HTTP_UNAUTHORIZED || req->status == MHD_HTTP_TOO_MANY_REQUESTS)
+		return MAAS_LOG_DEBUG;
+	if (req->call)
+		return req->call->log;
+	return changes ? MAAS_LOG_INFO : MAAS_LOG_DEBUG;
+}
+
+/* Strangers do not fill the log: of what they were refused a few lines are logged, and how many
+ * there were. */
+static bool is_logged(const struct maas_http_conn *conn, enum maas_log_level level)
+{
+	static struct maas_ratelimit refused =
+		MAAS_RATELIMIT(MAAS_LOG_INFO, "refused requests of strangers");
+	unsigned int status = conn->req.status;
+
+	if (!maas_log_enabled(level))
+		return false;
+	if (level == MAAS_LOG_DEBUG || maas_log_enabled(MAAS_LOG_DEBUG) ||
+	    (status >= 200 && status < 300) || !maas_http_is_stranger(conn))
+		return true;
+	return maas_ratelimit_pass(&refused);
+}
+
 /* Made in the body's buffer, which nobody needs any more: printf takes twice as long. */
 static void log_access(struct maas_http_conn *conn, uint64_t ns)
 {
 	const struct maas_http_request *req = &conn->req;
-	bool changes = req->method == MAAS_HTTP_POST || req->method == MAAS_HTTP_DELETE;
-	enum maas_log_level level = changes ? MAAS_LOG_INFO : MAAS_LOG_DEBUG;
+	enum maas_log_level level = level_of(req);
 	struct maas_buf *line = &conn->in;
 
-	if (req->call)
-		level = req->call->log;
-	/* Strangers do not fill the log; a warning counts them. */
-	if (req->status == MHD_HTTP_UNAUTHORIZED || req->status == MHD_HTTP_TOO_MANY_REQUESTS ||
-	    (conn->caller.lend.auth && req->status == MHD_HTTP_FORBIDDEN))
-		level = MAAS_LOG_DEBUG;
-	if (!maas_log_enabled(level))
+	if (!is_logged(conn, level))
 		return;
 	line->len = 0;
 	maas_buf_str(line, conn->remote);

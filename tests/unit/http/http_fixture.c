@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A server in the test's process, with a thread for its housekeeping, and requests by curl. */
+#include <unistd.h>
+
 #include "tests/unit/http/http_fixture.h"
 
 struct http_fixture server;
@@ -332,6 +334,34 @@ const char *http_expect_error(const char *request, const char *body, long status
 void http_wait_idle(void)
 {
 	AWAIT(!maas_http_active(server.http));
+}
+
+static int log_fd = -1;
+
+void http_log_begin(void)
+{
+	char name[] = "/tmp/maas-log-XXXXXX";
+
+	log_fd = mkstemp(name);
+	assert_true(log_fd >= 0);
+	assert_int_equal(maas_log_open(name), 0);
+	unlink(name);
+	maas_log_set_level(MAAS_LOG_INFO);
+}
+
+const char *http_log_end(void)
+{
+	off_t len;
+	char *text;
+
+	http_wait_idle();
+	maas_log_set_level(MAAS_LOG_WARN);
+	assert_int_equal(maas_log_open(NULL), 0);
+	len = lseek(log_fd, 0, SEEK_END);
+	text = own(calloc(1, (size_t)len + 1), free);
+	assert_int_equal(pread(log_fd, text, (size_t)len, 0), len);
+	close(log_fd);
+	return text;
 }
 
 const char *http_allocate(uint64_t size_bytes)

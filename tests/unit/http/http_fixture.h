@@ -78,6 +78,10 @@ json_t *http_json(const char *request, const char *body, long status);
 const char *http_expect_error(const char *request, const char *body, long status, const char *code);
 /* Waits until no request is under way: one counts until a little after its answer has come. */
 void http_wait_idle(void);
+/* Has all that is logged from now on, down to INFO, … */
+void http_log_begin(void);
+/* … which this returns, once no request is under way. */
+const char *http_log_end(void);
 
 /* The first and the last return the new id. */
 const char *http_allocate(uint64_t size_bytes);

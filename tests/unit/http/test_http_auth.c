@@ -106,6 +106,66 @@ TEST(failures__are_many_only_for_those_that_fail)
 	expect("GET /stats", with(owner), 403, "forbidden");
 }
 
+/* ---- the log */
+
+static unsigned int count_of(const char *text, const char *part)
+{
+	unsigned int count = 0;
+
+	for (; (text = strstr(text, part)); text++)
+		count++;
+	return count;
+}
+
+/* Whatever refuses them, and whether anybody asked for a proof by then. */
+TEST(log__strangers_do_not_fill_it)
+{
+	static const char *const requests[] = {
+		"POST /nowhere\nContent-Length: 0",
+		"DELETE /health",
+		"DELETE /allocate/x\nOrigin: http://x",
+		"DELETE /allocate/x\nAccept: a\nHost: b",
+		"DELETE /health?a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a"
+		"&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a",
+		"DELETE /allocate/x"};
+	uint64_t start_ms = maas_clock_ms();
+	unsigned int lines, most;
+	const char *log;
+
+	http_log_begin();
+	for (int i = 0; i < 100; i++)
+		for (size_t j = 0; j < MAAS_ARRAY_SIZE(requests); j++) {
+			int fd = http_connect();
+
+			assert_in_range(http_ask(fd, http_request("%s", requests[j])), 400, 429);
+			close(fd);
+		}
+	most = (unsigned int)(maas_clock_ms() - start_ms) / 1000 + 2;
+	usleep(1100000);
+	maas_ratelimit_flush();
+	log = http_log_end();
+	lines = count_of(log, " status=");
+	assert_in_range(lines, MAAS_RATELIMIT_LINES, most * MAAS_RATELIMIT_LINES);
+	assert_in_range(count_of(log, "\n"), lines, most * (2 * MAAS_RATELIMIT_LINES + 2));
+	assert_non_null(strstr(log, "kind=\"refused requests of strangers\""));
+	assert_non_null(strstr(log, "kind=\"requests without a right\""));
+}
+
+TEST(log__names_who_asked)
+{
+	const char *log;
+
+	http_log_begin();
+	expect("DELETE /nowhere", with(owner), 404, "no_such_path");
+	expect("DELETE /health", with(owner), 405, "method_not_allowed");
+	expect("DELETE /allocate/x", with(owner), 404, "not_found");
+	expect("DELETE /allocate/x", with(scraper), 403, "owner= or read=");
+	log = http_log_end();
+	assert_int_equal(count_of(log, " status="), 4);
+	assert_int_equal(count_of(log, " principal=team\n"), 3);
+	assert_int_equal(count_of(log, " principal=reader\n"), 1 + 1); /* and the warning */
+}
+
 /* ---- uploads of strangers */
 
 #define UPLOADS 1000

@@ -121,9 +121,9 @@ TEST(head__a_long_one_closes)
 	const char *line = http_text("X: %0*d", LONG_BYTES, 7);
 	const char *parts = "Connection: close*headers_too_large";
 
-	expect_one(http_text("%s%s", http_request("GET /ready\n%s", line),
-			     http_request("GET /ready")),
-		   431, parts);
+	expect_one(
+		http_text("%s%s", http_request("GET /ready\n%s", line), http_request("GET /ready")),
+		431, parts);
 	expect_one(http_request("POST /free\n%s\nContent-Length: 10\nExpect: 100-continue", line),
 		   431, parts);
 	expect_one(http_request("POST /free\n%s\nContent-Length: 95\n"
