@@ -48,6 +48,15 @@ struct maas_rdma_device {
 	char gid_text[MAAS_RDMA_GID_TEXT];
 };
 
+/* What lend asks of a session's connection: to end, or to be probed. */
+struct maas_rdma_session_task {
+	struct maas_rdma_task task;
+	struct maas_rdma *rdma;
+	struct maas_lend_session_ref session;
+	maas_lend_key_done *done; /* of an end */
+	void *arg;
+};
+
 struct maas_rdma {
 	/* constant after maas_rdma_open() */
 	struct maas_rdma_options options; /* strings are not kept */
@@ -67,6 +76,9 @@ struct maas_rdma {
 	_Atomic uint64_t *connected; /* by session index: its generation << 32 | connection; 0 */
 	/* By slot: its chain; NULL: it has no key. Written by the thread, read by any. */
 	_Atomic(struct maas_rdma_grant *) *keyed;
+
+	/* By session index: a session ends once, and whether there is memory for that or not. */
+	struct maas_rdma_session_task *session_ends;
 
 	struct maas_rdma_server *server; /* server.c's own: thread, tasks, epoll */
 	/* Thread. */

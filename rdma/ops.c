@@ -10,30 +10,22 @@
 
 /* ---- what goes to the thread */
 
-struct session_task {
-	struct maas_rdma_task task;
-	struct maas_rdma *rdma;
-	struct maas_lend_session_ref session;
-	maas_lend_key_done *done;
-	void *arg;
-};
-
-static struct session_task *session_task_of(struct maas_rdma_task *task)
+static struct maas_rdma_session_task *session_task_of(struct maas_rdma_task *task)
 {
-	return MAAS_CONTAINER_OF(task, struct session_task, task);
+	return MAAS_CONTAINER_OF(task, struct maas_rdma_session_task, task);
 }
 
+/* Once it is told, the task may be used for the next session of that index. */
 static void session_ended(struct maas_rdma_task *task, int status)
 {
-	struct session_task *end = session_task_of(task);
+	const struct maas_rdma_session_task *end = session_task_of(task);
 
 	end->done(end->arg, status);
-	free(end);
 }
 
 static void run_end(struct maas_rdma_task *task, int status)
 {
-	struct session_task *end = session_task_of(task);
+	const struct maas_rdma_session_task *end = session_task_of(task);
 	struct maas_rdma_conn *conn = maas_rdma_conn_find(end->rdma, end->session);
 
 	if (!conn) {
@@ -49,7 +41,7 @@ static void run_end(struct maas_rdma_task *task, int status)
 
 static void run_probe(struct maas_rdma_task *task, int status)
 {
-	struct session_task *probe = session_task_of(task);
+	struct maas_rdma_session_task *probe = session_task_of(task);
 	struct maas_rdma_conn *conn = maas_rdma_conn_find(probe->rdma, probe->session);
 
 	(void)status;
@@ -58,37 +50,34 @@ static void run_probe(struct maas_rdma_task *task, int status)
 	free(probe);
 }
 
-static int send_task(struct maas_rdma *rdma, struct maas_lend_session_ref session,
-		     maas_lend_key_done *done, void *arg,
-		     void (*run)(struct maas_rdma_task *task, int status))
-{
-	struct session_task *task = malloc(sizeof(*task));
-	int r;
-
-	if (!task)
-		return -ENOMEM;
-	*task = (struct session_task){
-		.task.run = run, .rdma = rdma, .session = session, .done = done, .arg = arg};
-	r = maas_rdma_send(rdma, &task->task);
-	if (r)
-		free(task);
-	return r;
-}
-
 /* Always by way of the thread: a connection may be about to be made. */
 static int end_session(void *ctx, struct maas_lend_session_ref session, maas_lend_key_done *done,
 		       void *arg)
 {
-	return send_task(ctx, session, done, arg, run_end);
+	struct maas_rdma *rdma = ctx;
+	struct maas_rdma_session_task *end = &rdma->session_ends[session.index];
+
+	*end = (struct maas_rdma_session_task){
+		.task.run = run_end, .rdma = rdma, .session = session, .done = done, .arg = arg};
+	return maas_rdma_send(rdma, &end->task);
 }
 
 static void probe(void *ctx, struct maas_lend_session_ref session)
 {
 	struct maas_rdma *rdma = ctx;
+	struct maas_rdma_session_task *task;
 
-	if (atomic_load(&rdma->connected[session.index]) &&
-	    send_task(rdma, session, NULL, NULL, run_probe))
+	if (!atomic_load(&rdma->connected[session.index]))
+		return;
+	task = malloc(sizeof(*task));
+	if (!task) {
 		log_debug("rdma: no memory for a probe");
+		return;
+	}
+	*task = (struct maas_rdma_session_task){
+		.task.run = run_probe, .rdma = rdma, .session = session};
+	if (maas_rdma_send(rdma, &task->task))
+		free(task);
 }
 
 /* ---- what is answered at once */

@@ -245,7 +245,8 @@ static int make_parts(struct maas_rdma *rdma)
 
 	rdma->connected = calloc(sessions, sizeof(*rdma->connected));
 	rdma->by_session = calloc(sessions, sizeof(struct maas_rdma_conn *));
-	if (!rdma->connected || !rdma->by_session)
+	rdma->session_ends = calloc(sessions, sizeof(*rdma->session_ends));
+	if (!rdma->connected || !rdma->by_session || !rdma->session_ends)
 		return -ENOMEM;
 	if (rdma->keys != MAAS_RDMA_KEYS_MR) {
 		rdma->pd = ibv_alloc_pd(rdma->device->verbs);
@@ -418,6 +419,7 @@ int maas_rdma_close(struct maas_rdma *rdma)
 	maas_rdma_device_close(rdma->device);
 	free(rdma->connected);
 	free(rdma->by_session);
+	free(rdma->session_ends);
 	free(rdma);
 	return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Every request for memory and every call of verbs and rdma_cm fails once, in turn, through the
- * life of a server: nothing leaks or hangs, who waits is told once, and the one slab is not lent
- * again while a key to it lives.
+ * life of a server: nothing leaks or hangs, who waits is told once, the one slab is not lent again
+ * while a key to it lives, and no key outlives its session.
  */
 #include "tests/unit/rdma/rdma_fixture.h"
 
@@ -74,37 +74,54 @@ static void end_it(end_call *call, const char *id)
 		assert_int_equal(r, 0);
 }
 
-/* Then the next client gets the slab, and no key to it lives. */
-static void free_until_reused(const char *id, struct maas_lend_key *grant)
+/* A key to `memory`; 0: there is none. */
+static struct maas_lend_key lend_key(void)
 {
-	struct maas_lend_allocation next;
+	struct maas_lend_key grant = {0};
+	struct told end = {0};
+
+	if (heard(&end, ask_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant, &end)))
+		grant.rkey = 0;
+	if (grant.rkey)
+		(void)write_spared(&grant);
+	return grant;
+}
+
+static void expect_dead(struct maas_lend_key *grant)
+{
+	if (grant->rkey)
+		assert_int_not_equal(write_spared(grant), IBV_WC_SUCCESS);
+}
+
+/* The slab of `memory` is lent again, and no key to what was there before lives. */
+static void free_until_reused(struct maas_lend_key *grant)
+{
 	bool reused = false;
 
-	end_it(maas_lend_free, id);
+	end_it(maas_lend_free, memory.id);
 	for (int n = 0; n < TICKS && !reused; n++) {
-		reused = try_allocate(SLAB_BYTES, &next);
+		reused = try_allocate(SLAB_BYTES, &memory);
 		if (!reused)
 			tick();
 	}
 	assert_true(reused);
 	/* In pool mode the key is everybody's, for ever. */
-	if (grant->rkey && mode != MAAS_RDMA_KEYS_POOL)
-		assert_int_not_equal(write_spared(grant), IBV_WC_SUCCESS);
+	if (mode != MAAS_RDMA_KEYS_POOL)
+		expect_dead(grant);
 }
 
+/* The second key ends with the session; its slab lives on. */
 static void lend_once(void)
 {
 	struct maas_lend_key grant = {0};
-	struct told end = {0};
 
 	if (try_allocate(SLAB_BYTES, &memory)) {
-		if (heard(&end, ask_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant, &end)))
-			grant.rkey = 0;
-		if (grant.rkey)
-			(void)write_spared(&grant);
-		free_until_reused(memory.id, &grant);
+		grant = lend_key();
+		free_until_reused(&grant);
+		grant = lend_key();
 	}
 	end_it(maas_lend_session_end, peer->session.id);
+	expect_dead(&grant);
 }
 
 static void live(enum what what, long nth)
