@@ -100,7 +100,7 @@ var edits = []edit{
 	// A standby scrapes as soon as it leads.
 	{mainGo, "\tscrapeManager, err := scrape.NewManager(\n", 1, `	maas := maasflag.New(maasConfig, localStoragePath, logger, prometheus.DefaultRegisterer)
 	web.NotReadyReason = maas.NotReady
-	cfg.scrape.DiscoveryReloadOnStartup = maasConfig.Follow
+	cfg.scrape.DiscoveryReloadOnStartup = maasConfig.Follows()
 
 	scrapeManager, err := scrape.NewManager(
 `},

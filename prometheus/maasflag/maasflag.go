@@ -37,6 +37,9 @@ type Config struct {
 // Enabled says whether remote memory is used at all.
 func (c *Config) Enabled() bool { return c.URL != "" }
 
+// Follows says whether this Prometheus is one of a leader and its standbys; without a server, there are none.
+func (c *Config) Follows() bool { return c.Enabled() && c.Follow }
+
 // Add adds the flags to the prometheus command. flag makes a flag, as the application's Flag does.
 func Add(flag func(name, help string) *kingpin.FlagClause) *Config {
 	c := &Config{}

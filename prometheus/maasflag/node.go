@@ -133,7 +133,7 @@ func (n *Node) Return(db blocks.Database) {
 // HandOver ends the lead before the slow part of a shutdown: it copies the end of the log and frees the name.
 // Nothing may be appended any more. Without standbys, and before Open has returned, it does nothing.
 func (n *Node) HandOver() {
-	if n.c.Follow && n.opened.Load() && n.attached.Load() != nil {
+	if n.c.Follows() && n.opened.Load() && n.attached.Load() != nil {
 		begun := time.Now()
 		n.logger.Info("MaaS: handing over", "owner", n.c.Owner)
 		n.Close()
@@ -160,7 +160,7 @@ func (n *Node) Leads(ctx context.Context) bool {
 	if a := n.attached.Load(); a != nil {
 		return a.memory.Leads(ctx)
 	}
-	return !n.c.Follow // Handed over.
+	return !n.c.Follows() // Else it has handed over.
 }
 
 // NotReady says what a standby waits for; empty in a leader.

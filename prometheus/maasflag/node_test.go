@@ -76,6 +76,17 @@ func newLog(t *testing.T, dir string) *wlog.WL {
 	return log
 }
 
+// Without a server, the flag means nothing: a Prometheus that is nobody's standby sends its alerts.
+func TestNode__sends_alerts_without_a_server(t *testing.T) {
+	n, _ := newNode(t, "")
+	require.NoError(t, n.Open(nil, false, func(prometheus.Registerer, *Attachment) error { return nil }))
+	require.True(t, n.Leads(t.Context()))
+	require.False(t, n.c.Follows())
+	n.HandOver()
+	n.Close()
+	require.True(t, n.Leads(t.Context()), "until the end")
+}
+
 // replay does what a database's Open does with the log that it follows.
 func replay(a *Attachment) error {
 	log := a.FollowedLog()
