@@ -213,6 +213,7 @@ struct maas_slab {
 	int slots_fd; /* -1: no file */
 	size_t extents_map_bytes;
 	struct maas_slab_file_made made; /* for maas_slab_discard() */
+	uint64_t kept;			 /* allocations that the process before has left */
 
 	struct maas_lock lock;
 	/* guarded by lock */

@@ -132,7 +132,6 @@ int maas_slab_restore(struct maas_slab *slab, const struct maas_slab_options *op
 {
 	uint32_t grown = slab->header->grown;
 	uint64_t bytes = slab->geo.extent_bytes;
-	uint64_t live = 0;
 	int r;
 
 	/* The last first, so that the pool is filled from its start. */
@@ -145,8 +144,8 @@ int maas_slab_restore(struct maas_slab *slab, const struct maas_slab_options *op
 	}
 	maas_slab_set_grown(slab, grown);
 	for (unsigned int i = 0; i < slab->geo.num_classes; i++)
-		live += slab->classes[i].allocations;
-	log_info("memory kept allocations=%llu extents=%u arena=%.36s", (unsigned long long)live,
-		 grown, slab->header->arena_id);
+		slab->kept += slab->classes[i].allocations;
+	log_info("memory kept allocations=%llu extents=%u arena=%.36s",
+		 (unsigned long long)slab->kept, grown, slab->header->arena_id);
 	return 0;
 }

@@ -245,8 +245,8 @@ struct maas_slab_stats {
 	uint64_t extents_total;
 	uint64_t extents_used;	  /* carved for a class */
 	uint64_t backed_bytes;	  /* extents whose pages were allocated so far */
-	uint64_t allocations;	  /* since the start */
-	uint64_t frees;		  /* since the start: allocations - live_slabs */
+	uint64_t allocations;	  /* since the start, without those that were kept */
+	uint64_t frees;		  /* since the start */
 	uint64_t live_slabs;	  /* live or revoking, all classes */
 	uint64_t live_bytes;	  /* their slabs' sizes */
 	uint64_t requested_bytes; /* what was asked for */

@@ -41,6 +41,7 @@ void maas_slab_stats(struct maas_slab *slab, struct maas_slab_stats *ret_stats)
 		add_class(&slab->classes[i], &ret_stats->classes[i], ret_stats);
 	maas_lock_release(&slab->lock);
 	ret_stats->frees = ret_stats->allocations - ret_stats->live_slabs;
+	ret_stats->allocations -= slab->kept;
 }
 
 uint64_t maas_slab_steps(const struct maas_slab *slab)

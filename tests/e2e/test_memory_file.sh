@@ -56,6 +56,8 @@ kill_server
 start_server "${pool[@]}" --rdma off
 wait_for 5 grep -q 'memory kept allocations=2' "$LOG"
 request GET /health
+equal 'allocations since the start' 0 "$(metric maas_allocations_total)"
+equal 'frees: the session ended with its server' 1 "$(metric maas_frees_total)"
 equal 'arena_id' "$arena" "$(jq -r .arena_id <<<"$BODY")"
 equal 'when the memory was made' "$born" "$(metric maas_arena_created_seconds)"
 [ "$boot" != "$(jq -r .boot_id <<<"$BODY")" ] || fail 'the same boot_id'
