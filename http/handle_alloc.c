@@ -284,6 +284,14 @@ static int allocate_pending(struct maas_http_conn *conn, const struct maas_http_
 	return run_heavy(pending);
 }
 
+/* By what it takes, or by the extent that has to be made for it. */
+static bool is_heavy(const struct maas_http *http, uint64_t size_bytes, uint32_t count)
+{
+	return maas_http_slab_bytes(http, size_bytes) * count >= MAAS_HTTP_HEAVY_BYTES ||
+	       (http->extent_bytes >= MAAS_HTTP_HEAVY_BYTES &&
+		maas_slab_must_grow(http->options.slab, size_bytes, count));
+}
+
 /* POST /allocate */
 int maas_http_allocate(struct maas_http_conn *conn)
 {
@@ -313,8 +321,7 @@ int maas_http_allocate(struct maas_http_conn *conn)
 	if (maas_http_hold(conn, (uint64_t)request.count * ENTRY_BYTES))
 		return fail_allocate(conn, -EBUSY, &body, NULL);
 	keyed = conn->http->has_keys && *body.session && body.access != MAAS_LEND_ACCESS_NONE;
-	heavy = maas_http_slab_bytes(conn->http, body.size_bytes) * request.count >=
-		MAAS_HTTP_HEAVY_BYTES;
+	heavy = is_heavy(conn->http, body.size_bytes, request.count);
 	if (!keyed && !heavy) {
 		r = allocate_now(conn, &body, &request);
 		if (r != -EAGAIN)

@@ -71,14 +71,15 @@ struct maas_http {
 	bool has_keys;				     /* there is RDMA */
 	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES]; /* ascending */
 	unsigned int num_classes;
+	uint64_t extent_bytes;
 	char host_name[MAAS_HTTP_NAME];	 /* the machine's own … */
 	char short_name[MAAS_HTTP_NAME]; /* … and that without its domain */
 	struct MHD_Daemon *daemons[MAAS_HTTP_MAX_LISTEN];
 	struct maas_http_listener listeners[MAAS_HTTP_MAX_LISTEN];
 	unsigned int num_daemons;
 	_Atomic bool draining;
-	_Atomic bool stopping; /* no connection is accepted */
-	_Atomic bool released; /* and no request waits any more */
+	_Atomic bool stopping;	      /* no connection is accepted */
+	_Atomic bool released;	      /* and no request waits any more */
 	unsigned int ticks;	      /* maas_http_tick()'s */
 	_Atomic uint64_t limit_bytes; /* of memory, of the control group; UINT64_MAX: none */
 	_Atomic uint64_t held_bytes;  /* by requests under way */

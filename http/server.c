@@ -195,6 +195,7 @@ static void learn_slabs(struct maas_http *http)
 	struct maas_slab_stats stats;
 
 	maas_slab_stats(http->options.slab, &stats);
+	http->extent_bytes = stats.extent_bytes;
 	http->num_classes = stats.num_classes;
 	for (unsigned int i = 0; i < stats.num_classes; i++)
 		http->class_bytes[i] = stats.classes[i].slab_bytes;

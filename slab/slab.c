@@ -48,6 +48,26 @@ static int grow(struct maas_slab *slab)
 	return r;
 }
 
+/* Extents that `count` slabs need beside the free slabs of the class. */
+static uint64_t count_extents(const struct maas_slab_class *class, uint32_t count)
+{
+	return class->free < count ? (count - class->free + class->capacity - 1) / class->capacity
+				   : 0;
+}
+
+bool maas_slab_must_grow(struct maas_slab *slab, uint64_t size_bytes, uint32_t count)
+{
+	struct maas_slab_class *class;
+	bool must;
+
+	if (find_class(slab, size_bytes, &class))
+		return false;
+	maas_lock_take(&slab->lock);
+	must = count_extents(class, count) > slab->common_count;
+	maas_lock_release(&slab->lock);
+	return must;
+}
+
 /*
  * Sees to it that `count` slabs can be taken: the class's own and the common pool, then new
  * extents, then slabs that wait for reuse, then those that another thread is about to free.
@@ -57,7 +77,7 @@ static int make_room(struct maas_slab *slab, struct maas_slab_class *class, uint
 	int grow_error = 0;
 
 	while (class->free < count) {
-		uint64_t need = (count - class->free + class->capacity - 1) / class->capacity;
+		uint64_t need = count_extents(class, count);
 		uint32_t unbacked = grow_error ? 0 : slab->geo.num_extents - slab->grown;
 
 		if (need <= slab->common_count)

@@ -7,6 +7,7 @@
 struct http_fixture server;
 struct fake_keys keys;
 const char *http_session;
+uint64_t http_extent_bytes;
 
 /* ---- what is the fixture's own */
 
@@ -158,6 +159,7 @@ void http_start(const struct maas_http_options *options, bool with_keys)
 		.max_bytes = 64 << 20,
 		.class_bytes = classes,
 		.num_classes = MAAS_ARRAY_SIZE(classes),
+		.extent_bytes = http_extent_bytes,
 		.dir_fd = -1,
 	};
 	struct maas_lend_options lend = {.max_sessions = 4};

@@ -26,8 +26,9 @@ struct http_fixture {
 };
 
 extern struct http_fixture server;
-extern struct fake_keys keys;	 /* of the server, where it has some: FAKE_KEYS_AT_ONCE */
-extern const char *http_session; /* "one", where it has keys */
+extern struct fake_keys keys;	   /* of the server, where it has some: FAKE_KEYS_AT_ONCE */
+extern const char *http_session;   /* "one", where it has keys */
+extern uint64_t http_extent_bytes; /* of the pool of the next server; 0: its usual size */
 
 struct http_answer {
 	long status; /* 0: the connection broke */

@@ -225,6 +225,25 @@ TEST(heavy__another_client_does_not_wait)
 	assert_int_equal(atomic_load(&at_gate), 3);
 }
 
+/* Nor where the allocation is small, and has a large extent made for it. */
+TEST(heavy__a_large_extent_is_made)
+{
+	int slow;
+
+	http_extent_bytes = 16 << 20;
+	HTTP_START(.threads = 1);
+	http_extent_bytes = 0;
+	slow = http_connect_from(2);
+	atomic_store(&at_gate, 0);
+	pthread_mutex_lock(&gate);
+	http_ask_later(slow, "POST /allocate", "{'size_bytes':1,'owner':'slow'}");
+	AWAIT(atomic_load(&at_gate));
+	assert_int_equal(ask(3, "GET /ready", NULL), 200);
+	pthread_mutex_unlock(&gate);
+	http_expect_answer(slow, 200, "size_bytes");
+	close(slow);
+}
+
 /* Keeps the gate shut until the server has begun to stop. */
 static void *shut_gate(void *arg)
 {
