@@ -368,19 +368,31 @@ static void run(struct maas_rdma_conn *conn)
 		maas_rdma_conn_post_waiting(conn);
 }
 
-static void look_at_time(struct maas_rdma_conn *conn, uint64_t now_ms)
+static bool is_overdue(const struct maas_rdma_conn *conn, uint64_t now_ms)
 {
 	struct maas_rdma_task *oldest = STAILQ_FIRST(&conn->posted);
 
 	/* A probe may take long; what was posted behind it may not. */
 	if (oldest == &conn->probe.task && now_ms < conn->probe.deadline_ms + MAAS_RDMA_PROBE_MS)
 		oldest = STAILQ_NEXT(oldest, link);
+	return oldest && now_ms >= maas_rdma_work_of(oldest)->deadline_ms;
+}
+
+static void look_at_time(struct maas_rdma_conn *conn, uint64_t now_ms)
+{
+	bool overdue = is_overdue(conn, now_ms);
+
+	/* The device may have answered long ago, and this thread may be the one that is late. */
+	if (overdue && conn->state != MAAS_RDMA_CONN_ENDING) {
+		maas_rdma_conn_poll(conn);
+		overdue = is_overdue(conn, now_ms);
+	}
 	if (conn->state == MAAS_RDMA_CONN_ENDING) {
 		if (now_ms >= conn->deadline_ms)
 			maas_rdma_conn_dirty(conn);
 	} else if (conn->state != MAAS_RDMA_CONN_LIVE && now_ms >= conn->deadline_ms) {
 		maas_rdma_conn_end(conn, "never established");
-	} else if (oldest && now_ms >= maas_rdma_work_of(oldest)->deadline_ms) {
+	} else if (overdue) {
 		maas_rdma_conn_end(conn, "the device does not answer in time");
 	}
 }

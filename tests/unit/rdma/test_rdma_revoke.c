@@ -3,7 +3,7 @@
  * A slab is not used again while a key to it may live: whatever the device does, or does not do.
  * The pool has one slab, so that an allocation meanwhile would get that one.
  */
-#include "tests/unit/rdma/rdma_fixture.h"
+#include "tests/unit/rdma/rdma_thread.h"
 
 #define SLAB_BYTES 65536
 
@@ -226,6 +226,21 @@ TEST(bind__does_not_end)
 	assert_int_equal(told(&granted[0]), -ENOTCONN);
 	AWAIT(is_idle());
 	fake_mute(false);
+	assert_int_equal(free_it(memory.id), 0);
+}
+
+/* The device has answered in time, but the server's thread had other things to do than to look. */
+TEST(bind__has_ended_while_the_server_was_late)
+{
+	struct halt halt;
+
+	begin_binding(false);
+	thread_halt(&halt);
+	fake_release();
+	ahead_ms += 1000;
+	thread_go_on(&halt);
+	assert_int_equal(told(&granted[0]), 0);
+	assert_int_equal(server_stats().connected, 1);
 	assert_int_equal(free_it(memory.id), 0);
 }
 
