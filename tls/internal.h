@@ -27,6 +27,15 @@ struct maas_tls {
 /* Appends the names of a certificate to `out`, with commas between them. */
 void maas_tls_write_names(gnutls_x509_crt_t crt, struct maas_buf *out);
 
+/*
+ * The way from the first certificate of a chain to a CA: the one behind `crt`, which is its
+ * issuer's (the one that is valid longest, where the issuer has several). NULL at the end: `trust`,
+ * if any, has the issuer, or the chain has none but a root, which whoever believes in it has. What
+ * else the chain holds is of no consequence.
+ */
+gnutls_x509_crt_t maas_tls_issuer(gnutls_x509_trust_list_t trust, gnutls_x509_crt_t *chain,
+				  unsigned int count, gnutls_x509_crt_t crt);
+
 /* "2027-01-31 23:59:59 UTC" */
 #define MAAS_TLS_TIME 32
 const char *maas_tls_time(uint64_t time_s, char text[MAAS_TLS_TIME]);

@@ -129,15 +129,19 @@ static int check_time(struct loader *loader, gnutls_x509_crt_t crt)
 /* What every client would refuse is found here, where somebody reads it. */
 static int check_certificate(struct loader *loader)
 {
-	gnutls_x509_crt_t *chain;
+	gnutls_x509_crt_t *chain, crt;
 	unsigned int count;
 	int r;
 
 	if (gnutls_certificate_get_x509_crt(loader->tls->credentials, 0, &chain, &count) || !count)
 		return -ENOMEM;
+	crt = chain[0];
 	r = 0;
-	for (unsigned int i = 0; i < count && !r; i++)
-		r = check_time(loader, chain[i]);
+	/* Certificates may go round in a circle. */
+	for (unsigned int i = 0; crt && i < count && !r; i++) {
+		r = check_time(loader, crt);
+		crt = maas_tls_issuer(NULL, chain, count, crt);
+	}
 	if (!r && !gnutls_x509_crt_check_key_purpose(chain[0], GNUTLS_KP_TLS_WWW_SERVER, 0))
 		r = refuse(loader, -EINVAL,
 			   "%.200s is not for servers: its extended key usage must have "

@@ -219,15 +219,47 @@ static int verify(const struct maas_tls *tls, gnutls_x509_crt_t *chain, unsigned
 	return status ? explain(status, error) : 0;
 }
 
-/* Of a chain that is good, which is also why the dates are there. */
-static uint64_t chain_expiry(gnutls_x509_crt_t *chain, unsigned int count)
+static bool trusts_issuer(gnutls_x509_trust_list_t trust, gnutls_x509_crt_t crt)
 {
+	gnutls_x509_crt_t issuer;
+
+	if (!trust || gnutls_x509_trust_list_get_issuer(trust, crt, &issuer, GNUTLS_TL_GET_COPY))
+		return false;
+	gnutls_x509_crt_deinit(issuer);
+	return true;
+}
+
+gnutls_x509_crt_t maas_tls_issuer(gnutls_x509_trust_list_t trust, gnutls_x509_crt_t *chain,
+				  unsigned int count, gnutls_x509_crt_t crt)
+{
+	gnutls_x509_crt_t best = NULL;
+
+	if (trusts_issuer(trust, crt))
+		return NULL;
+	for (unsigned int i = 0; i < count; i++) {
+		if (!gnutls_x509_crt_check_issuer(crt, chain[i]) ||
+		    gnutls_x509_crt_check_issuer(chain[i], chain[i]))
+			continue;
+		if (!best || gnutls_x509_crt_get_expiration_time(chain[i]) >
+				     gnutls_x509_crt_get_expiration_time(best))
+			best = chain[i];
+	}
+	return best;
+}
+
+/* Of a chain that is good, which is also why the dates are there. */
+static uint64_t chain_expiry(const struct maas_tls *tls, gnutls_x509_crt_t *chain,
+			     unsigned int count)
+{
+	gnutls_x509_crt_t crt = chain[0];
 	uint64_t first = UINT64_MAX;
 
-	for (unsigned int i = 0; i < count; i++) {
-		uint64_t until = (uint64_t)gnutls_x509_crt_get_expiration_time(chain[i]);
+	/* Certificates may go round in a circle. */
+	for (unsigned int i = 0; crt && i < count; i++) {
+		uint64_t until = (uint64_t)gnutls_x509_crt_get_expiration_time(crt);
 
 		first = until < first ? until : first;
+		crt = maas_tls_issuer(tls->trust, chain, count, crt);
 	}
 	return first;
 }
@@ -277,7 +309,7 @@ int maas_tls_peer_verify(const struct maas_tls *tls, const struct maas_tls_strea
 	if (!r)
 		r = take_names(chain[0], chain_constrains_uris(tls, chain, count), error, &peer);
 	if (!r) {
-		peer->expiry_s = chain_expiry(chain, count);
+		peer->expiry_s = chain_expiry(tls, chain, count);
 		*ret_peer = peer;
 	}
 	for (unsigned int i = 0; i < MAX_CHAIN && chain[i]; i++)

@@ -53,7 +53,8 @@ void maas_tls_unref(struct maas_tls *tls);
 /* Whether both were made of the same bytes. */
 bool maas_tls_same(const struct maas_tls *a, const struct maas_tls *b);
 enum maas_tls_client maas_tls_client(const struct maas_tls *tls);
-/* Until when the server's certificates are valid, in seconds since 1970. */
+/* Until when the server's certificate, and those on its way to a CA, are valid, in seconds since
+ * 1970. */
 uint64_t maas_tls_expiry_s(const struct maas_tls *tls);
 /* For the log: appends `name=value` words. */
 void maas_tls_describe(const struct maas_tls *tls, struct maas_buf *out);
@@ -138,7 +139,7 @@ struct maas_tls_name {
 
 /* What a client proved. */
 struct maas_tls_peer {
-	uint64_t expiry_s; /* of the certificate, in seconds since 1970 */
+	uint64_t expiry_s; /* of the certificate or a CA's on its way, in seconds since 1970 */
 	uint32_t num_names;
 	struct maas_tls_name names[]; /* and their text behind them: one piece of memory */
 };

@@ -38,6 +38,7 @@ struct cert_wish {
 	size_t der_len;
 	const struct cert_name *permitted; /* the only names that a CA may sign for, or NULL */
 	unsigned int rsa_bits;		   /* 0: an elliptic curve */
+	const struct cert *renews;	   /* whose key and name it has, or NULL: its own */
 };
 
 static void must(int r, const char *what)
@@ -99,6 +100,18 @@ static void set_extensions(gnutls_x509_crt_t crt, const struct cert_wish *wish)
 		MUST(gnutls_x509_crt_set_key_purpose_oid(crt, wish->purpose, 0));
 }
 
+static void set_dn(gnutls_x509_crt_t crt, const struct cert *renews, unsigned int serial)
+{
+	char name[32];
+	size_t len = sizeof(name);
+
+	if (renews)
+		MUST(gnutls_x509_crt_get_dn(renews->crt, name, &len));
+	else
+		snprintf(name, sizeof(name), "CN=test %u", serial);
+	MUST(gnutls_x509_crt_set_dn(crt, name, NULL));
+}
+
 /* Only of a certificate that was read does GnuTLS know whom it follows in a chain. */
 static void reread(gnutls_x509_crt_t crt)
 {
@@ -117,21 +130,21 @@ static const struct cert *cert_make(const struct cert *ca, const struct cert_wis
 	static unsigned int serial;
 	struct cert *cert = calloc(1, sizeof(*cert));
 	unsigned char number[4];
-	char name[32];
 	time_t now = time(NULL);
 	bool given = wish->from_s || wish->until_s;
 
 	assert_non_null(cert);
 	SLIST_INSERT_HEAD(&certs, cert, link);
 	cert->key = make_key(wish->rsa_bits);
+	if (wish->renews)
+		MUST(gnutls_x509_privkey_cpy(cert->key, wish->renews->key));
 	serial++;
 	memcpy(number, &serial, sizeof(number));
 	number[3] = 0x7f;
-	snprintf(name, sizeof(name), "CN=test %u", serial);
 	MUST(gnutls_x509_crt_init(&cert->crt));
 	MUST(gnutls_x509_crt_set_version(cert->crt, 3));
 	MUST(gnutls_x509_crt_set_serial(cert->crt, number, sizeof(number)));
-	MUST(gnutls_x509_crt_set_dn(cert->crt, name, NULL));
+	set_dn(cert->crt, wish->renews, serial);
 	MUST(gnutls_x509_crt_set_activation_time(cert->crt, now + (given ? wish->from_s : -60)));
 	MUST(gnutls_x509_crt_set_expiration_time(cert->crt, now + (given ? wish->until_s : DAY_S)));
 	MUST(gnutls_x509_crt_set_key(cert->crt, cert->key));
@@ -155,9 +168,9 @@ static void certs_free(void)
 	}
 }
 
-static void write_file(const char *path, int mode, gnutls_datum_t *text)
+static void write_file(const char *path, int mode, gnutls_datum_t *text, int how)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | how, mode);
 
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, text->data, text->size), text->size);
@@ -171,7 +184,16 @@ static void cert_write(const struct cert *cert, const char *path)
 	gnutls_datum_t text;
 
 	MUST(gnutls_x509_crt_export2(cert->crt, GNUTLS_X509_FMT_PEM, &text));
-	write_file(path, 0644, &text);
+	write_file(path, 0644, &text, O_TRUNC);
+}
+
+/* Behind what is there. */
+static void cert_add(const struct cert *cert, const char *path)
+{
+	gnutls_datum_t text;
+
+	MUST(gnutls_x509_crt_export2(cert->crt, GNUTLS_X509_FMT_PEM, &text));
+	write_file(path, 0644, &text, O_APPEND);
 }
 
 static void cert_write_key(const struct cert *cert, const char *path)
@@ -179,7 +201,7 @@ static void cert_write_key(const struct cert *cert, const char *path)
 	gnutls_datum_t text;
 
 	MUST(gnutls_x509_privkey_export2(cert->key, GNUTLS_X509_FMT_PEM, &text));
-	write_file(path, 0600, &text);
+	write_file(path, 0600, &text, O_TRUNC);
 }
 
 /* The list of `ca`, on which `revoked` stands; NULL: nobody. To be replaced `until_s` from now. */
@@ -199,7 +221,7 @@ static void cert_write_crl(const struct cert *ca, const struct cert *revoked, lo
 		MUST(gnutls_x509_crl_set_crt(crl, revoked->crt, now - DAY_S));
 	MUST(gnutls_x509_crl_sign2(crl, ca->crt, ca->key, GNUTLS_DIG_SHA256, 0));
 	MUST(gnutls_x509_crl_export2(crl, GNUTLS_X509_FMT_PEM, &text));
-	write_file(path, 0644, &text);
+	write_file(path, 0644, &text, O_TRUNC);
 	gnutls_x509_crl_deinit(crl);
 }
 

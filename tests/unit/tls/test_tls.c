@@ -46,6 +46,13 @@ static const struct cert *client_cert(const struct cert *signer, struct cert_wis
 	return cert_make(signer, &wish);
 }
 
+#define EXPIRED .from_s = -DAY_S, .until_s = -1
+
+static uint64_t expiry_s(const struct cert *cert)
+{
+	return (uint64_t)gnutls_x509_crt_get_expiration_time(cert->crt);
+}
+
 /* ---- files */
 
 static void says(const char *text, const char *words)
@@ -89,6 +96,28 @@ TEST(load__says_what_is_wrong_with_a_certificate)
 	load_refuses_cert(CERT(ca, 0), -EINVAL, "names no host");
 }
 
+/* A root or a CA's former certificate, which no client needs. */
+TEST(load__looks_at_the_way_to_a_ca_alone)
+{
+	const struct cert *root = CERT(NULL, .renews = ca, .ca = true, EXPIRED);
+	const struct cert *middle = CERT(ca, .ca = true, .from_s = -60, .until_s = 600);
+	const struct cert *former = CERT(ca, .renews = middle, .ca = true, EXPIRED);
+	const struct cert *cert = CERT(middle, NAMES(DNS("a")));
+	struct maas_tls *tls;
+
+	cert_write(cert, in("server.crt"));
+	cert_write_key(cert, in("server.key"));
+	cert_add(former, in("server.crt"));
+	load_refuses(-EKEYEXPIRED, "expired at");
+	cert_write(cert, in("server.crt"));
+	cert_add(middle, in("server.crt"));
+	cert_add(former, in("server.crt"));
+	cert_add(root, in("server.crt"));
+	tls = load();
+	assert_int_equal(maas_tls_expiry_s(tls), expiry_s(middle));
+	maas_tls_unref(tls);
+}
+
 TEST(load__refuses_files_that_do_not_fit)
 {
 	files.key = in("other.key");
@@ -116,8 +145,7 @@ TEST(load__tells_its_figures)
 	struct maas_buf text = {0};
 
 	assert_true(maas_tls_same(a, b));
-	assert_int_equal(maas_tls_expiry_s(a),
-			 (uint64_t)gnutls_x509_crt_get_expiration_time(server->crt));
+	assert_int_equal(maas_tls_expiry_s(a), expiry_s(server));
 	assert_int_equal(maas_tls_client(a), MAAS_TLS_CLIENT_OPTIONAL);
 	maas_tls_print(a, &text);
 	maas_buf_add(&text, "", 1);
@@ -147,13 +175,16 @@ static void on_shaken(struct maas_tls_stream *stream)
 	((struct pair *)((char *)stream - offsetof(struct pair, stream)))->shaken = true;
 }
 
-/* Of an intermediate CA, which the client shows with its own certificate; or NULL. */
-static const struct cert *between;
+/* Of CAs, which the client shows behind its own certificate, up to a NULL. */
+static const struct cert *between[4];
 
 static void pair_open(struct pair *pair, const struct cert *cert, const char *priorities)
 {
-	gnutls_x509_crt_t chain[2] = {cert ? cert->crt : NULL, between ? between->crt : NULL};
+	gnutls_x509_crt_t chain[MAAS_ARRAY_SIZE(between)] = {cert ? cert->crt : NULL};
+	int count = 1;
 
+	for (; between[count - 1]; count++)
+		chain[count] = between[count - 1]->crt;
 	memset(pair, 0, sizeof(*pair));
 	assert_int_equal(
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair->fds), 0);
@@ -169,9 +200,9 @@ static void pair_open(struct pair *pair, const struct cert *cert, const char *pr
 	assert_int_equal(gnutls_priority_set_direct(pair->client, priorities, NULL), 0);
 	gnutls_certificate_allocate_credentials(&pair->credentials);
 	if (cert)
-		assert_int_equal(gnutls_certificate_set_x509_key(pair->credentials, chain,
-								 between ? 2 : 1, cert->key),
-				 0);
+		assert_int_equal(
+			gnutls_certificate_set_x509_key(pair->credentials, chain, count, cert->key),
+			0);
 	gnutls_credentials_set(pair->client, GNUTLS_CRD_CERTIFICATE, pair->credentials);
 	gnutls_transport_set_int(pair->client, pair->fds[1]);
 }
@@ -267,7 +298,7 @@ TEST(verify__takes_the_names_of_a_good_certificate)
 	assert_false(peer->names[0].is_uri);
 	assert_string_equal(peer->names[1].text, "spiffe://x/a");
 	assert_true(peer->names[1].is_uri);
-	assert_int_equal(peer->expiry_s, (uint64_t)gnutls_x509_crt_get_expiration_time(cert->crt));
+	assert_int_equal(peer->expiry_s, expiry_s(cert));
 }
 
 TEST(verify__takes_no_name_with_a_nul)
@@ -308,17 +339,37 @@ TEST(verify__holds_names_to_what_a_ca_may_sign_for)
 	const struct cert *uris = CERT(ca, .ca = true, .permitted = &uri);
 	const struct cert *with_uri = CLIENT(uris, NAMES(URI("spiffe://a.example/x")));
 
-	between = hosts;
+	between[0] = hosts;
 	verify_refuses(CLIENT(hosts, NAMES(DNS("a.example"))), -EKEYREJECTED,
 		       "may not sign for such");
-	between = uris;
+	between[0] = uris;
 	verify_refuses(with_uri, -EKEYREJECTED, "some URIs only");
 	assert_int_equal(verify(CLIENT(uris, NAMES(DNS("a.example")))), 0);
 	/* The same of one that is trusted by itself. */
-	between = NULL;
+	between[0] = NULL;
 	cert_write(uris, in("uris.crt"));
 	files.client_ca = in("uris.crt");
 	verify_refuses(with_uri, -EKEYREJECTED, "some URIs only");
+}
+
+/* What the client shows besides is nobody's business: a CA's former certificate, a root. */
+TEST(verify__ends_with_what_it_rests_on)
+{
+	const struct cert *root = CERT(NULL, .renews = ca, .ca = true, EXPIRED);
+	const struct cert *middle = CERT(ca, .ca = true, .from_s = -60, .until_s = 600);
+	const struct cert *former = CERT(ca, .renews = middle, .ca = true, EXPIRED);
+	const struct cert *cert = CLIENT(ca, NAMES(DNS("a")));
+
+	between[0] = root;
+	assert_int_equal(verify(cert), 0);
+	assert_int_equal(peer->expiry_s, expiry_s(cert));
+	cert = CLIENT(middle, NAMES(DNS("a")));
+	between[0] = middle;
+	between[1] = root;
+	assert_int_equal(verify(cert), 0);
+	assert_int_equal(peer->expiry_s, expiry_s(middle));
+	between[0] = former;
+	verify_refuses(cert, -EKEYEXPIRED, "has expired");
 }
 
 TEST(verify__refuses_what_was_revoked)
@@ -414,6 +465,7 @@ TEST(fail__a_stream_that_is_gone_is_nobodys)
 
 static void set_up(void)
 {
+	memset(between, 0, sizeof(between));
 	files = (struct maas_tls_files){
 		.cert = in("server.crt"),
 		.key = in("server.key"),
