@@ -62,11 +62,10 @@ void *maas_http_on_line(void *cls, const char *line, struct MHD_Connection *mhd)
 	if (!conn)
 		return NULL;
 	maas_http_head_opened(conn);
-	if (has_many_arguments(query)) {
-		/* The text is the library's own copy, which it is about to cut up. */
+	conn->many_arguments = has_many_arguments(query);
+	/* The text is the library's own copy, which it is about to cut up. */
+	if (conn->many_arguments)
 		query[1] = '\0';
-		conn->many_arguments = true;
-	}
 	return NULL;
 }
 

@@ -36,10 +36,7 @@ static void reset(struct maas_http_conn *conn, const char *url, const char *meth
 
 static int check_arguments(struct maas_http_conn *conn)
 {
-	bool many = conn->many_arguments;
-
-	conn->many_arguments = false;
-	if (!many)
+	if (!conn->many_arguments)
 		return 0;
 	return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_query",
 			       "the query has more than %d arguments", MAAS_HTTP_MAX_ARGUMENTS);
