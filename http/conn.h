@@ -155,7 +155,7 @@ struct maas_http_conn {
 	bool loopback;		     /* it came to an address that only this machine reaches */
 	bool many_arguments;	     /* of the request whose line has come */
 	bool linger;		     /* an answer was sent before its request's body came */
-	bool head_open;		     /* in its thread's list of heads under way */
+	bool head_open;		     /* in its thread's list of heads under way, or trailers */
 	LIST_ENTRY(maas_http_conn) head_link;
 	LIST_ENTRY(maas_http_conn) link; /* guarded by http->lock */
 	_Atomic uint64_t deadline_ms;	 /* when maas_http_tick() cuts it */

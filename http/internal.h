@@ -142,7 +142,8 @@ void *maas_http_on_line(void *cls, const char *line, struct MHD_Connection *mhd)
 size_t maas_http_on_unescape(void *cls, struct MHD_Connection *mhd, char *text);
 void maas_http_on_library_log(void *cls, const char *fmt, va_list args) MAAS_PRINTF(2, 0);
 
-/* The connection's request has a line, and not yet a whole head. In the connection's thread. */
+/* The connection's request has a line, and not yet all its headers: behind a body in chunks some
+ * may come. In the connection's thread. */
 void maas_http_head_opened(struct maas_http_conn *conn);
 void maas_http_head_closed(struct maas_http_conn *conn);
 

@@ -6,10 +6,10 @@
  * A query of a thousand arguments does not fit into the connection's memory, and then version
  * 0.9.75 forgets to go on: so longer queries are cut off before the library takes them apart.
  *
- * Where version 0.9.75 refuses a head itself, for its Content-Length or for want of a Host, it
- * sends the head of its answer twice. All that shows of that is a line in its log, in the thread of
- * the connection: there the connection gets an answer of ours, after which nothing more can be
- * sent.
+ * Where version 0.9.75 refuses a head itself, for its Content-Length, for want of a Host or of room
+ * for its headers, it may send the head of its answer twice, or blame the Host. All that shows of
+ * that is a line in its log, in the thread of the connection: there the connection gets an answer
+ * of ours, after which nothing more can be sent.
  */
 #include <errno.h>
 #include <string.h>
@@ -17,7 +17,7 @@
 
 #include "http/internal.h"
 
-/* Of this thread: the connections whose request has a line, and not yet a whole head. */
+/* Of this thread: the connections whose request has a line, and not yet all its headers. */
 static _Thread_local LIST_HEAD(, maas_http_conn) open_heads;
 
 size_t maas_http_on_unescape(void *cls, struct MHD_Connection *mhd, char *text)
@@ -75,6 +75,10 @@ void *maas_http_on_line(void *cls, const char *line, struct MHD_Connection *mhd)
 #define FAILED_HANDSHAKE "Error: received handshake message out of context"
 
 #if MHD_VERSION < 0x00097701
+#define TOO_LARGE                                                                                  \
+	MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large",                             \
+		"the request has too many headers or cookies, or a cookie that is malformed"
+
 static const struct {
 	const char *begins; /* the library's words */
 	unsigned int status;
@@ -87,6 +91,8 @@ static const struct {
 	 "Content-Length is larger than any body can be"},
 	{"Received HTTP/1.1 request without `Host'", MHD_HTTP_BAD_REQUEST, "bad_host",
 	 "there must be one Host header"},
+	{"Not enough memory in pool to allocate header record", TOO_LARGE},
+	{"Not enough memory in pool to parse cookies", TOO_LARGE},
 };
 
 static void answer_refused(const char *text)

@@ -153,10 +153,11 @@ static int begin(struct maas_http_conn *conn, const char *url, const char *metho
 	struct maas_http_request *req = &conn->req;
 	int r;
 
-	maas_http_head_closed(conn);
 	reset(conn, url, method);
 	atomic_fetch_add_explicit(&conn->http->metrics.active, 1, memory_order_relaxed);
 	r = maas_http_head_read(conn, method, version);
+	if (!req->chunked)
+		maas_http_head_closed(conn);
 	if (!r)
 		r = maas_http_guard(conn, &url);
 	if (!r)
@@ -355,6 +356,7 @@ void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **contex
 	if (!conn)
 		return;
 	*context = NULL;
+	maas_http_head_closed(conn);
 	req = &conn->req;
 	maas_http_response_put(conn, req->kept);
 	if (req->transferring)

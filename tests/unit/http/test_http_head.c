@@ -2,6 +2,8 @@
 /* The head of a request: nothing in its body is ever run as another request. */
 #include <unistd.h>
 
+#include <microhttpd.h>
+
 #include "tests/unit/http/http_fixture.h"
 
 /* More than the server reads (--max-header-size), and less than its library does. */
@@ -141,6 +143,64 @@ TEST(head__a_malformed_length_gets_one_answer)
 			   "Content-Length");
 	expect_one(http_request("POST /free\nContent-Length: 99999999999999999999999"), 413,
 		   "Content-Length");
+}
+
+/* All that comes for a request that the library may refuse by itself is one answer. */
+static void expect_too_many(const char *request)
+{
+	int fd = http_connect();
+
+	http_send_text(fd, request);
+	http_recv(fd, 300);
+	close(fd);
+	if (strncmp(http_said, "HTTP/1.1 ", 9) != 0 || strstr(http_said + 1, "HTTP/1.1 "))
+		fail_msg("%s: not one answer: %s", request, http_said);
+	/* Newer versions take them, or refuse them with a page of their own. */
+	if (!strstr(http_said, "headers_too_large") && MHD_VERSION < 0x00097701)
+		fail_msg("%s: %s", request, http_said);
+}
+
+static const char *repeat(const char *text, unsigned int count)
+{
+	char *all = malloc(strlen(text) * count + 1);
+	const char *copy;
+
+	assert_non_null(all);
+	*all = '\0';
+	for (unsigned int i = 0; i < count; i++)
+		memcpy(all + i * strlen(text), text, strlen(text) + 1);
+	copy = http_text("%s", all);
+	free(all);
+	return copy;
+}
+
+TEST(head__more_than_the_library_has_room_for_gets_one_answer)
+{
+	expect_too_many(http_request("GET /ready\nCookie: a=\""));
+	expect_too_many(http_request("GET /ready\nCookie: %s", repeat("a;", 1200)));
+	expect_too_many(http_request("GET /ready\nCookie: %040000d", 7));
+	expect_too_many(http_request("GET /ready\n%s", repeat("x: y\n", 1500)));
+}
+
+/* One that fails behind the body of another connection is not this one's. */
+TEST(head__trailers_of_another)
+{
+	const char *other =
+		http_request("POST /free\nTransfer-Encoding: chunked\n\n2\r\n{}\r\n0\r\n%s",
+			     repeat("x: y\r\n", 2000));
+	int fd = http_connect();
+
+	http_send_text(fd, "GET /ready HTTP/1.1\r\nHost: localhost\r\n");
+	usleep(50000);
+	for (int i = 0; i < 4; i++) {
+		int another = http_connect();
+
+		http_send_text(another, other);
+		http_recv(another, 300);
+		close(another);
+	}
+	http_send_text(fd, "\r\n");
+	http_expect_answer(fd, 200, "ready");
 }
 
 TEST(head__range_lines)
