@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One request over HTTP while the calling thread waits, with retries, and the pool of curl handles
- * from which each call borrows one. `pool.lock` guards the pool; a borrowed handle is its
- * borrower's alone.
+ * One request over HTTP while the calling thread waits, with retries, and the curl handle for it:
+ * one that each call borrows from a pool, or a line. `pool.lock` guards the pool; a borrowed handle
+ * is its borrower's alone.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "client/internal.h"
+
+#define SLICE_MS 1000 /* as curl_easy_perform() does */
 
 /* ---- the pool of curl handles */
 
@@ -70,7 +72,64 @@ static void pool_put(struct maas_pool *pool, CURL *easy)
 	pthread_mutex_unlock(&pool->lock);
 }
 
+/* ---- lines */
+
+int maas_line_need(struct maas_line *line)
+{
+	if (line->multi)
+		return 0;
+	line->easy = curl_easy_init();
+	line->multi = line->easy ? curl_multi_init() : NULL;
+	if (line->multi)
+		return 0;
+	curl_easy_cleanup(line->easy);
+	line->easy = NULL;
+	return maas_fail(-ENOMEM, "out of memory");
+}
+
+void maas_line_fini(struct maas_line *line)
+{
+	if (!line->multi)
+		return;
+	curl_easy_cleanup(line->easy);
+	curl_multi_cleanup(line->multi);
+}
+
+void maas_line_cut(struct maas_line *line)
+{
+	atomic_store(&line->cut, true);
+	curl_multi_wakeup(line->multi);
+}
+
+/* As curl_easy_perform(), until the line is cut. A wake-up that comes before the wait ends it. */
+static CURLcode perform_on(struct maas_line *line)
+{
+	CURLcode code = CURLE_ABORTED_BY_CALLBACK;
+	const struct CURLMsg *message;
+	int running = 1;
+	int left;
+
+	if (curl_multi_add_handle(line->multi, line->easy))
+		return CURLE_OUT_OF_MEMORY;
+	while (running && !atomic_load(&line->cut)) {
+		if (curl_multi_perform(line->multi, &running))
+			break;
+		if (running)
+			curl_multi_poll(line->multi, NULL, 0, SLICE_MS, NULL);
+	}
+	message = curl_multi_info_read(line->multi, &left);
+	if (message && message->msg == CURLMSG_DONE)
+		code = message->data.result;
+	curl_multi_remove_handle(line->multi, line->easy);
+	return code;
+}
+
 /* ---- calls */
+
+static CURLcode perform(const struct maas_request *request, CURL *easy)
+{
+	return request->line ? perform_on(request->line) : curl_easy_perform(easy);
+}
 
 static int try_once(struct maas *maas, CURL *easy, struct maas_request *request,
 		    uint32_t timeout_ms)
@@ -82,9 +141,9 @@ static int try_once(struct maas *maas, CURL *easy, struct maas_request *request,
 	r = maas_client_transfer_begin(&transfer, easy, maas, request, timeout_ms);
 	if (r)
 		return r;
-	code = curl_easy_perform(easy);
+	code = perform(request, easy);
 	if (!code && maas_client_transfer_follow(&transfer))
-		code = curl_easy_perform(easy);
+		code = perform(request, easy);
 	return maas_client_transfer_end(&transfer, code);
 }
 
@@ -101,10 +160,9 @@ int maas_call(struct maas *maas, struct maas_request *request, uint32_t timeout_
 	uint32_t whole_ms = timeout_ms ? timeout_ms : maas->options.timeout_ms;
 	uint64_t deadline_ms = maas_clock_ms() + whole_ms;
 	uint64_t now_ms;
-	CURL *easy;
-	int r;
+	CURL *easy = request->line ? request->line->easy : NULL;
+	int r = easy ? 0 : pool_get(&maas->pool, deadline_ms, &easy);
 
-	r = pool_get(&maas->pool, deadline_ms, &easy);
 	if (r)
 		return r;
 	do {
@@ -115,7 +173,8 @@ int maas_call(struct maas *maas, struct maas_request *request, uint32_t timeout_
 			break;
 		r = try_once(maas, easy, request, (uint32_t)(deadline_ms - now_ms));
 	} while (maas_request_again(maas, request, r));
-	pool_put(&maas->pool, easy);
+	if (!request->line)
+		pool_put(&maas->pool, easy);
 	if (r && request->mute)
 		r = maas_probe(maas, r, deadline_ms);
 	if (!r && !request->tries)

@@ -172,13 +172,14 @@ MAAS_MUST_CHECK bool maas_tls_is_other(struct maas_tls *tls, unsigned int number
 /* ---- request: what is asked, and the answer */
 
 struct maas_request {
-	const char *method;   /* "GET", "POST", "PUT", "DELETE" */
-	struct maas_buf path; /* owned */
-	struct maas_buf head; /* owned: the body, or what of it precedes the ranges' bytes */
-	bool json;	      /* what the body is */
-	bool follow;	      /* one 307, to the same server */
-	bool once;	      /* twice would not be the same */
-	char range[64];	      /* of a GET: "0-99" */
+	const char *method;	/* "GET", "POST", "PUT", "DELETE" */
+	struct maas_buf path;	/* owned */
+	struct maas_buf head;	/* owned: the body, or what of it precedes the ranges' bytes */
+	bool json;		/* what the body is */
+	bool follow;		/* one 307, to the same server */
+	bool once;		/* twice would not be the same */
+	struct maas_line *line; /* to be sent on it; NULL: on a curl handle of the pool */
+	char range[64];		/* of a GET: "0-99" */
 	char content_range[80];
 	const struct maas_range *out; /* borrowed: bytes sent behind the head */
 	const struct maas_range *in;  /* borrowed: where a good answer's bytes go */
@@ -265,6 +266,13 @@ struct maas_pool {
 	uint32_t num_open;
 };
 
+/* A connection of its own for one thread, whose requests wait for nobody's and can be cut short. */
+struct maas_line {
+	CURL *easy;
+	CURLM *multi; /* NULL: it was not needed so far */
+	_Atomic bool cut;
+};
+
 /* A right to connect over RDMA, once, and where to. */
 struct maas_ticket {
 	char text[2 * MAAS_WIRE_TICKET + 1]; /* "": used */
@@ -281,7 +289,8 @@ struct maas_client_session {
 	uint64_t ttl_ms;    /* the lease, as the server's last answer has it */
 	uint64_t lapses_ms; /* counted from the sending of the last renewal */
 	struct maas_ticket ticket;
-	bool running; /* the thread */
+	struct maas_line line; /* of the thread, or, while there is none, of who has open_lock */
+	bool running;	       /* the thread */
 	bool stop;
 	pthread_t thread;
 };
@@ -350,6 +359,12 @@ void maas_copy_id(char to[MAAS_ID_BYTES], const char *from);
 
 MAAS_MUST_CHECK int maas_pool_init(struct maas_pool *pool, uint32_t max);
 void maas_pool_fini(struct maas_pool *pool);
+
+/* Makes what the line needs, if it is not there yet. `line` is all zero before. Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_line_need(struct maas_line *line);
+void maas_line_fini(struct maas_line *line);
+/* Any thread. The request under way, and those that follow, end at once, until `cut` is false. */
+void maas_line_cut(struct maas_line *line);
 
 /* Sends `request` and waits; `timeout_ms` 0: the handle's. Returns 0 for the status due. */
 MAAS_MUST_CHECK int maas_call(struct maas *maas, struct maas_request *request, uint32_t timeout_ms);

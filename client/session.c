@@ -2,7 +2,8 @@
 /*
  * The lease as the client counts it: from the moment a renewal was sent, so that it never believes
  * in a session longer than the server does. A renewal is sent at a third of the lease and, when
- * that failed, again and again until the lease is over.
+ * that failed, again and again until the lease is over. It has a line of its own, so that no call
+ * keeps it waiting, and waits for an answer no longer than leaves time for another.
  */
 #include <errno.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "client/transport.h"
 
 #define RETRY_MS  250
+#define THIRDS	  3	    /* of the lease: one until a renewal is sent, one for its answer */
 #define MAX_TTL_S 31622400u /* 366 days: no server grants more */
 
 int maas_client_session_init(struct maas_client_session *session)
@@ -25,6 +27,7 @@ int maas_client_session_init(struct maas_client_session *session)
 
 void maas_client_session_fini(struct maas_client_session *session)
 {
+	maas_line_fini(&session->line);
 	pthread_cond_destroy(&session->changed);
 	pthread_mutex_destroy(&session->open_lock);
 	pthread_mutex_destroy(&session->lock);
@@ -113,6 +116,7 @@ static int request_open(struct maas *maas, char id[MAAS_ID_BYTES], uint64_t *ret
 	int r;
 
 	maas_request_init(&request, "POST", "/sessions");
+	request.line = &maas->session.line;
 	request.json = true;
 	request.once = true;
 	maas_buf_printf(&request.head, "{\"ttl_seconds\":%u", maas->options.ttl_seconds);
@@ -133,14 +137,16 @@ static int request_open(struct maas *maas, char id[MAAS_ID_BYTES], uint64_t *ret
 	return r;
 }
 
-/* POSTs nothing to a call of the session. Owns: the caller, json_decref(). */
-static int post_to(struct maas *maas, const char *id, const char *call, uint64_t deadline_ms,
-		   json_t **ret_answer)
+/* POSTs nothing to a call of the session. `line`: see struct maas_request. Owns: the caller,
+ * json_decref(). */
+static int post_to(struct maas *maas, const char *id, const char *call, struct maas_line *line,
+		   uint64_t deadline_ms, json_t **ret_answer)
 {
 	struct maas_request request;
 	int r;
 
 	maas_request_init(&request, "POST", "/sessions/%s/%s", id, call);
+	request.line = line;
 	request.json = true;
 	maas_buf_str(&request.head, "{}");
 	r = maas_call_json_until(maas, &request, deadline_ms, ret_answer);
@@ -155,7 +161,7 @@ static int request_renew(struct maas *maas, const char *id, uint64_t deadline_ms
 	int r;
 
 	maas_token_look(&maas->token);
-	r = post_to(maas, id, "renew", deadline_ms, &answer);
+	r = post_to(maas, id, "renew", &maas->session.line, deadline_ms, &answer);
 	if (r)
 		return r;
 	r = read_ttl(answer, ret_ttl_ms);
@@ -167,7 +173,7 @@ static int request_ticket(struct maas *maas, const char *id, uint64_t deadline_m
 			  struct maas_ticket *ret_ticket)
 {
 	json_t *answer;
-	int r = post_to(maas, id, "ticket", deadline_ms, &answer);
+	int r = post_to(maas, id, "ticket", NULL, deadline_ms, &answer);
 
 	if (r)
 		return r;
@@ -184,6 +190,7 @@ static void request_end(struct maas *maas, const char *id)
 	int r;
 
 	maas_request_init(&request, "DELETE", "/sessions/%s", id);
+	request.line = &maas->session.line;
 	r = maas_call(maas, &request, maas->options.connect_timeout_ms);
 	if (r) /* a server that does not hear of it ends the session when its lease is over */
 		maas_error_clear();
@@ -198,16 +205,18 @@ static int renew(struct maas *maas)
 {
 	struct maas_client_session *session = &maas->session;
 	uint64_t sent_ms = maas_clock_ms();
-	uint64_t lapses_ms = session->lapses_ms;
+	uint64_t until_ms = sent_ms + session->ttl_ms / THIRDS;
 	uint64_t ttl_ms = 0;
 	char id[MAAS_ID_BYTES];
 	int r;
 
+	if (until_ms > session->lapses_ms)
+		until_ms = session->lapses_ms;
 	maas_copy_id(id, session->id);
 	pthread_mutex_unlock(&session->lock);
-	r = request_renew(maas, id, lapses_ms, &ttl_ms);
+	r = request_renew(maas, id, until_ms, &ttl_ms);
 	pthread_mutex_lock(&session->lock);
-	if (!is_live(session))
+	if (session->stop || !is_live(session))
 		return 0; /* the caller sees why */
 	if (!r) {
 		session->ttl_ms = ttl_ms;
@@ -228,7 +237,7 @@ static void *keep(void *arg)
 
 	pthread_mutex_lock(&session->lock);
 	while (!session->stop && !error) {
-		early_ms = session->ttl_ms * 2 / 3;
+		early_ms = session->ttl_ms / THIRDS * (THIRDS - 1);
 		if (!is_live(session))
 			error = session->state == MAAS_SESSION_LOST ? -EKEYREVOKED : -ETIMEDOUT;
 		else if (maas_clock_ms() + early_ms < session->lapses_ms)
@@ -250,12 +259,15 @@ static void *keep(void *arg)
 
 static void stop_thread(struct maas_client_session *session)
 {
+	if (!session->running)
+		return;
 	pthread_mutex_lock(&session->lock);
 	session->stop = true;
 	pthread_cond_broadcast(&session->changed);
 	pthread_mutex_unlock(&session->lock);
-	if (session->running)
-		pthread_join(session->thread, NULL);
+	maas_line_cut(&session->line);
+	pthread_join(session->thread, NULL);
+	atomic_store(&session->line.cut, false);
 	session->running = false;
 	session->stop = false;
 }
@@ -275,6 +287,9 @@ static int do_open(struct maas *maas)
 	if (!maas->options.ttl_seconds)
 		return maas_fail(-EINVAL, "this handle has no session: it was opened without "
 					  "ttl_seconds");
+	r = maas_line_need(&session->line);
+	if (r)
+		return r;
 	stop_thread(session);
 	if (*session->id && maas->transport->keys)
 		maas->transport->session_lost(maas);

@@ -269,7 +269,7 @@ uint32_t maas_rdma_client_asks_find(struct maas_rdma_client *rdma,
 				    const struct maas_rdma_client_op *op,
 				    struct maas_rdma_client_ask asks[MAAS_RDMA_ASKS])
 {
-	/* Others want a connection, too: the session's lease above all. */
+	/* Others want a connection, too. */
 	uint32_t spare = rdma->maas->options.max_connections;
 	uint32_t most = spare > 3 ? spare - 2 : 1;
 	const struct maas_rdma_client_range *range = missing(rdma, op, op->ranges);

@@ -84,6 +84,7 @@ void server_stop(void);
 
 #define OK(body)	  "HTTP/1.1 200 OK\r\n\r\n" body
 #define NO(status, error) "HTTP/1.1 " status " No\r\n\r\n{\"error\":" error "}"
+#define SESSION(ttl)	  OK("{\"id\":\"" SOME_ID "\",\"ttl_seconds\":" ttl "}")
 
 /* Of the stub and of the proxy. */
 struct listener {

@@ -74,6 +74,42 @@ TEST(retry__not_for_a_session)
 	assert_int_equal(proxy.connections, 1 + 1);
 }
 
+/* ---- renewals of a session of three seconds, of which the first is sent after one */
+
+static void open_session(const struct maas_options *options)
+{
+	stub_open(SESSION("3"), options);
+	assert_int_equal(maas_reopen(maas), 0);
+	stub_say("", SESSION("3")); /* the next request has no answer, those behind it have */
+}
+
+TEST(renewal__without_an_answer_is_sent_again)
+{
+	open_session(OPTIONS(.ttl_seconds = 3));
+	AWAIT(stub.connections == 3);
+	AWAIT(client_session().lease_ms > 1500);
+	assert_int_equal(client_session().state, MAAS_SESSION_LIVE);
+}
+
+TEST(renewal__is_not_waited_for_at_close)
+{
+	uint64_t start_ms;
+
+	open_session(OPTIONS(.ttl_seconds = 3));
+	AWAIT(stub.connections == 2);
+	start_ms = maas_clock_ms();
+	client_close(&maas);
+	assert_in_range(maas_clock_ms() - start_ms, 0, 700);
+	assert_non_null(strstr(stub_seen, "DELETE /sessions/"));
+}
+
+TEST(renewal__needs_no_connection_of_a_call)
+{
+	open_session(OPTIONS(.ttl_seconds = 3, .timeout_ms = 3500, .max_connections = 1));
+	assert_int_equal(client_get("/health"), -ETIMEDOUT);
+	assert_int_equal(client_session().state, MAAS_SESSION_LIVE);
+}
+
 TEST(pool__waits_no_longer_than_the_timeout)
 {
 	uint64_t start_ms = maas_clock_ms();

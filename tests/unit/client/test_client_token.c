@@ -4,8 +4,6 @@
 
 #include "tests/unit/client/client_fixture.h"
 
-#define SESSION(ttl) OK("{\"id\":\"" SOME_ID "\",\"ttl_seconds\":" ttl "}")
-
 static const char path[] = "client-token";
 
 static void set_up(void)
