@@ -101,8 +101,9 @@ struct maas_options {
 	 * RDMA, which needs a session: 30. */
 	uint32_t ttl_seconds;
 	bool session_exclusive; /* refuse while another session of that name lives */
-	/* Called once for each lost session, from a thread of the library. The function may call
-	 * anything but maas_close() and maas_reopen(). NULL: ask maas_session_get(). */
+	/* Called once for each lost session, from a thread of the library. maas_reopen() waits
+	 * until it has returned. The function may call anything but maas_close() and
+	 * maas_reopen(). NULL: ask maas_session_get(). */
 	void (*session_lost)(void *arg, int error);
 	void *session_lost_arg;
 

@@ -257,24 +257,33 @@ static void *keep(void *arg)
 	return NULL;
 }
 
+/* The thread ends by `stop`, or because the session is not live; a renewal that is under way is cut
+ * short. */
+static void join_thread(struct maas_client_session *session)
+{
+	if (session->running) {
+		pthread_mutex_lock(&session->lock);
+		pthread_cond_broadcast(&session->changed);
+		pthread_mutex_unlock(&session->lock);
+		maas_line_cut(&session->line);
+		pthread_join(session->thread, NULL);
+	}
+	session->running = false;
+	atomic_store(&session->line.cut, false);
+}
+
 static void stop_thread(struct maas_client_session *session)
 {
-	if (!session->running)
-		return;
 	pthread_mutex_lock(&session->lock);
 	session->stop = true;
-	pthread_cond_broadcast(&session->changed);
 	pthread_mutex_unlock(&session->lock);
-	maas_line_cut(&session->line);
-	pthread_join(session->thread, NULL);
-	atomic_store(&session->line.cut, false);
-	session->running = false;
+	join_thread(session);
 	session->stop = false;
 }
 
 /* ---- open and end */
 
-/* Holds open_lock. */
+/* Holds open_lock; there is no live session. The thread of a lost one tells of the loss first. */
 static int do_open(struct maas *maas)
 {
 	struct maas_client_session *session = &maas->session;
@@ -290,7 +299,7 @@ static int do_open(struct maas *maas)
 	r = maas_line_need(&session->line);
 	if (r)
 		return r;
-	stop_thread(session);
+	join_thread(session);
 	if (*session->id && maas->transport->keys)
 		maas->transport->session_lost(maas);
 	/* A session that only this side gave up may still hold its name and its memory. */
@@ -321,14 +330,16 @@ static int do_open(struct maas *maas)
 	return 0;
 }
 
-/* Holds open_lock. */
-static enum maas_session_state current_state(struct maas_client_session *session)
+/* The state, and the id of a live session. */
+static enum maas_session_state look(struct maas_client_session *session, char id[MAAS_ID_BYTES])
 {
 	enum maas_session_state state;
 
 	pthread_mutex_lock(&session->lock);
 	state = session->state;
-	if (state == MAAS_SESSION_LIVE && !is_live(session))
+	if (is_live(session))
+		maas_copy_id(id, session->id);
+	else if (state == MAAS_SESSION_LIVE)
 		state = MAAS_SESSION_LOST;
 	pthread_mutex_unlock(&session->lock);
 	return state;
@@ -337,12 +348,13 @@ static enum maas_session_state current_state(struct maas_client_session *session
 int maas_reopen(struct maas *maas)
 {
 	struct maas_client_session *session = &maas->session;
+	char id[MAAS_ID_BYTES];
 	int r = maas_enter(maas);
 
 	if (r)
 		return r;
 	pthread_mutex_lock(&session->open_lock);
-	if (current_state(session) != MAAS_SESSION_LIVE)
+	if (look(session, id) != MAAS_SESSION_LIVE)
 		r = do_open(maas);
 	pthread_mutex_unlock(&session->open_lock);
 	if (!r && maas->transport->keys)
@@ -350,21 +362,33 @@ int maas_reopen(struct maas *maas)
 	return r;
 }
 
-int maas_client_session_need(struct maas *maas, char id[MAAS_ID_BYTES])
+/* Opens the first session; another thread may have done so. */
+static enum maas_session_state open_first(struct maas *maas, char id[MAAS_ID_BYTES], int *ret_error)
 {
 	struct maas_client_session *session = &maas->session;
 	enum maas_session_state state;
-	int r = 0;
 
 	pthread_mutex_lock(&session->open_lock);
-	state = current_state(session);
-	if (state == MAAS_SESSION_LOST)
-		r = maas_client_session_fail_lost();
-	else if (state == MAAS_SESSION_NONE)
-		r = do_open(maas);
-	if (!r)
-		maas_copy_id(id, session->id);
+	state = look(session, id);
+	if (state == MAAS_SESSION_NONE) {
+		*ret_error = do_open(maas);
+		state = look(session, id);
+	}
 	pthread_mutex_unlock(&session->open_lock);
+	return state;
+}
+
+/* Without open_lock where there is a session, or was one: who opens another in its place waits for
+ * the function that is told of the loss, and that function may be here. */
+int maas_client_session_need(struct maas *maas, char id[MAAS_ID_BYTES])
+{
+	enum maas_session_state state = look(&maas->session, id);
+	int r = 0;
+
+	if (state == MAAS_SESSION_NONE)
+		state = open_first(maas, id, &r);
+	if (!r && state == MAAS_SESSION_LOST)
+		r = maas_client_session_fail_lost();
 	return r;
 }
 
@@ -395,9 +419,10 @@ void maas_client_session_unknown(struct maas *maas, const char *id)
 	struct maas_client_session *session = &maas->session;
 
 	pthread_mutex_lock(&session->lock);
-	if (strcmp(session->id, id) == 0) {
+	if (session->state == MAAS_SESSION_LIVE && strcmp(session->id, id) == 0) {
 		session->state = MAAS_SESSION_LOST;
 		pthread_cond_broadcast(&session->changed);
+		maas_line_cut(&session->line);
 	}
 	pthread_mutex_unlock(&session->lock);
 }

@@ -5,16 +5,18 @@
 #include "tests/unit/client/client_fixture.h"
 
 static atomic_int lost;
+static atomic_int num_lost;
 
 static void start(void)
 {
-	lost = 0;
+	lost = num_lost = 0;
 	server_start();
 }
 
 static void note_lost(void *arg, int error)
 {
 	(void)arg;
+	num_lost++;
 	lost = error;
 }
 
@@ -108,20 +110,78 @@ TEST(session__lost_while_the_server_does_not_answer)
 	assert_int_equal(client_stat(maas, "active_allocations"), 1);
 }
 
-TEST(session__lost_with_the_server)
+static void restart_server(void)
 {
 	char listen[128];
+
+	snprintf(listen, sizeof(listen), "%.100s", server.url + strlen("http://"));
+	server_stop();
+	server_start_at(listen);
+}
+
+TEST(session__lost_with_the_server)
+{
 	struct maas_allocation at;
 
 	maas = open_with_lease(3, NULL);
 	assert_int_equal(alloc(&at), 0);
-	snprintf(listen, sizeof(listen), "%.100s", server.url + strlen("http://"));
-	server_stop();
-	server_start_at(listen);
+	restart_server();
 	AWAIT(lost == -EKEYREVOKED);
 	assert_int_equal(alloc(&at), -EKEYREVOKED);
 	assert_int_equal(maas_reopen(maas), 0);
 	assert_int_equal(alloc(&at), 0);
+}
+
+/* Long before a renewal would. */
+TEST(session__lost_to_the_call_that_the_server_refuses)
+{
+	struct maas_allocation at;
+
+	maas = open_with_lease(30, NULL);
+	assert_int_equal(alloc(&at), 0);
+	restart_server();
+	assert_int_equal(alloc(&at), -EKEYREVOKED);
+	assert_int_equal(client_session().state, MAAS_SESSION_LOST);
+	assert_int_equal(maas_reopen(maas), 0);
+	assert_int_equal(alloc(&at), 0);
+	assert_int_equal(num_lost, 1);
+}
+
+/* maas_reopen() sees the end of the lease before the thread that renews does. */
+TEST(session__each_loss_is_told_once)
+{
+	maas = open_with_lease(1, NULL);
+	assert_int_equal(maas_reopen(maas), 0);
+	for (int losses = 1; losses <= 3; losses++) {
+		kill(server.pid, SIGSTOP);
+		while (client_session().state != MAAS_SESSION_LOST)
+			;
+		kill(server.pid, SIGCONT);
+		assert_int_equal(maas_reopen(maas), 0);
+		assert_int_equal(num_lost, losses);
+	}
+}
+
+static void alloc_when_lost(void *arg, int error)
+{
+	struct maas_allocation at;
+
+	lost = error;
+	nap_ms(200); /* maas_reopen() waits for this function by then */
+	*(int *)arg = alloc(&at);
+}
+
+TEST(session__may_be_needed_while_its_loss_is_told)
+{
+	int told = 0;
+
+	maas = client_open(server.url, OPTIONS(.ttl_seconds = 1, .session_lost = alloc_when_lost,
+					       .session_lost_arg = &told));
+	assert_int_equal(maas_reopen(maas), 0);
+	restart_server();
+	AWAIT(lost);
+	assert_int_equal(maas_reopen(maas), 0);
+	assert_int_equal(told, -EKEYREVOKED);
 }
 
 TEST_MAIN(start, client_end)
