@@ -82,34 +82,43 @@ func awaitLog(ctx context.Context, l Log, up func() bool, logger *slog.Logger) {
 	}
 }
 
-// flushSoon does not wait long for the log, because there is other work. A slow log is no failure: chunks are kept
-// until the log has arrived, or its copy fails.
+// errLogLate says that chunks stay pending, because the log that they rely on is not in remote memory yet.
+var errLogLate = errors.New("the log that the chunks rely on has not arrived at the memory server yet")
+
+// flushSoon does not wait long for the log, because there is other work.
 func (r *Remote) flushSoon() error {
 	ctx, cancel := context.WithTimeout(context.Background(), flushInterval)
 	defer cancel()
 	return r.flush(ctx)
 }
 
-// flush writes all pending chunks once the log is in remote memory up to now: a successor that finds a chunk then
-// also finds the samples before it. If ctx ends first, the chunks stay pending.
+// flush writes the pending chunks, each once the log is in remote memory up to the chunk: a successor that finds a
+// chunk then also finds the samples before it. If ctx ends first, the rest stays pending, and flush returns errLogLate.
 func (r *Remote) flush(ctx context.Context) error {
 	if err := r.follow(); err != nil { // Even if nothing is pending, and before waiting for the log.
 		return err
 	}
-	look := r.seal()
-	if look == 0 {
-		return nil
-	}
-	if r.o.Log != nil {
-		if arrived, err := r.o.Log.AwaitLook(ctx, look); err != nil || !arrived {
+	r.seal()
+	for {
+		look := r.firstLook()
+		if look == 0 {
+			return nil
+		}
+		if r.o.Log != nil {
+			if arrived, err := r.o.Log.AwaitLook(ctx, look); err != nil {
+				return err
+			} else if !arrived {
+				return errLogLate
+			}
+		}
+		if err := r.writeSealed(look); err != nil {
 			return err
 		}
 	}
-	return r.writeSealed(look)
 }
 
-// seal decides for which look at the log the pending chunks have to wait; 0: nothing is pending.
-func (r *Remote) seal() (look uint64) {
+// seal decides for which look at the log the pending chunks have to wait.
+func (r *Remote) seal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := uint64(1)
@@ -124,10 +133,21 @@ func (r *Remote) seal() (look uint64) {
 			if f.pending[i].look == 0 {
 				f.pending[i].look = next
 			}
-			look = max(look, f.pending[i].look)
 		}
 	}
-	return look
+}
+
+// firstLook is the look at the log for which the first pending chunks wait: later chunks wait for later looks. 0:
+// nothing is pending, or nothing is sealed.
+func (r *Remote) firstLook() uint64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, f := range r.files {
+		if f.chunks > 0 {
+			return f.pending[0].look
+		}
+	}
+	return 0
 }
 
 // writeSealed writes the files in order, so that a reader finds a prefix of all that was written.

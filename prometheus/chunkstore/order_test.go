@@ -64,13 +64,13 @@ func TestRemote__a_chunk_goes_up_behind_the_log(t *testing.T) {
 	remote := func() int { return int(testutil.ToFloat64(s.m.Metrics().ChunksWritten)) }
 
 	first := s.write(3000) // More than one request.
-	require.NoError(t, s.flush(now()))
+	require.ErrorIs(t, s.flush(now()), errLogLate)
 	require.Zero(t, remote(), "the log is not there")
 	checkReads(t, s, first)
 
 	log.set(1, 0, nil)
 	second := s.write(10)
-	require.NoError(t, s.flush(now()))
+	require.ErrorIs(t, s.flush(now()), errLogLate)
 	require.Zero(t, remote())
 	log.set(1, 1, nil)
 	require.NoError(t, s.writeSealed(1))
@@ -90,6 +90,38 @@ func TestRemote__a_chunk_goes_up_behind_the_log(t *testing.T) {
 	require.NoError(t, session)
 	require.Equal(t, len(first)+len(second), remote())
 	s.noFatal()
+}
+
+// Chunks keep coming, and looks take long: those whose look has ended do not wait for those that came later.
+func TestRemote__a_chunk_goes_up_before_later_ones_may(t *testing.T) {
+	log := new(slowLog)
+	s := newRemote(t, RemoteOptions{Log: log})
+	for look := range uint64(4) {
+		s.write(10)
+		require.ErrorIs(t, s.flush(now()), errLogLate)
+		log.set(look+1, look, nil) // The look after the one that the chunks before these wait for.
+	}
+	require.ErrorIs(t, s.flush(now()), errLogLate)
+	require.Equal(t, 30, int(testutil.ToFloat64(s.m.Metrics().ChunksWritten)))
+	log.set(100, 100, nil)
+}
+
+// A server that is too slow for the log lets chunks wait, as one does that is out of reach, and within the same limits.
+func TestRemote__chunks_do_not_wait_for_ever_for_the_log(t *testing.T) {
+	for limit, o := range map[string]RemoteOptions{
+		"bytes": {MaxPendingBytes: 4000},
+		"since": {MaxPendingAge: time.Second},
+	} {
+		log := new(slowLog)
+		o.Log = log
+		s := newRemote(t, o)
+		s.write(20)
+		err := <-s.fatal
+		require.ErrorIs(t, err, errLogLate)
+		require.ErrorContains(t, err, limit)
+		log.set(100, 100, nil)
+		require.NoError(t, errors.Join(s.end()))
+	}
 }
 
 // The samples of these chunks left the head, and the log in remote memory still has them.
@@ -113,7 +145,7 @@ func TestRemote__in_another_memory_a_chunk_waits_for_the_log_again(t *testing.T)
 	log := new(slowLog)
 	s := newRemote(t, RemoteOptions{Log: log})
 	all := s.write(10)
-	require.NoError(t, s.flush(now()))
+	require.ErrorIs(t, s.flush(now()), errLogLate)
 	log.set(1, 0, nil)
 	lookAnew(t, s.m)
 

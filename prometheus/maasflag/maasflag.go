@@ -59,7 +59,7 @@ func Add(flag func(name, help string) *kingpin.FlagClause) *Config {
 		StringVar(&c.HTTPConfigFile)
 	flag(prefix+"read-timeout", "Longest wait for the memory server in one read. 0: 200ms with fallback, 1s without.").
 		Default("0s").DurationVar(&c.ReadTimeout)
-	flag(prefix+"max-pending-size", "Without fallback: how many bytes of completed chunks wait for a memory server that is full or out of reach.").
+	flag(prefix+"max-pending-size", "Without fallback: how many bytes of completed chunks wait for a memory server that is full, too slow for the log, or out of reach.").
 		Default("256MB").BytesVar(&c.MaxPending)
 	flag(prefix+"max-pending-age", "Without fallback: how long they wait, before Prometheus ends.").
 		Default("10m").DurationVar(&c.MaxPendingAge)
