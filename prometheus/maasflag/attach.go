@@ -49,6 +49,7 @@ type Attachment struct {
 	unknown bool
 
 	exit func(error)
+	stop chan struct{} // Closed when detaching begins.
 }
 
 // Attach connects a data directory for callers without a Node, which open the database themselves; nil without a
@@ -88,7 +89,7 @@ func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Regist
 	if err := m.InUse(); err != nil { // The database would find out, too, but only after its log was changed.
 		return nil, errors.Join(err, m.Close())
 	}
-	a := &Attachment{c: c, dir: n.dir, logger: logger, memory: m}
+	a := &Attachment{c: c, dir: n.dir, logger: logger, memory: m, stop: make(chan struct{})}
 	a.exit = func(err error) {
 		logger.Error("MaaS: Prometheus ends, because completed chunks can no longer be kept; nothing is lost, the next start reads the log", "err", err)
 		_ = m.Close() // The next start need not wait for the lease.
@@ -303,22 +304,50 @@ func (a *Attachment) openRemote(dir string, o chunkstore.Options) (Store, error)
 // database is open by now. A nil Attachment does nothing.
 func (a *Attachment) Return(db blocks.Database) {
 	if a != nil {
-		a.blocks.Return(db)
+		a.blocks.Return(patient{db, a.stop})
 	}
+}
+
+// patient is a database to which blocks are added between two compactions: whoever hands over waits for none.
+type patient struct {
+	blocks.Database
+	stop <-chan struct{}
+}
+
+// compactionInterval is the pause between two looks whether a compaction has ended.
+const compactionInterval = 100 * time.Millisecond
+
+// AddBlocks is the database's AddBlocks, or an error if detaching begins before a compaction has ended.
+func (p patient) AddBlocks(move func() error) error {
+	for p.Compacting() {
+		select {
+		case <-p.stop:
+			return errors.New("a compaction is under way, and Prometheus ends")
+		case <-time.After(compactionInterval):
+		}
+	}
+	return p.Database.AddBlocks(move)
 }
 
 // Returning says whether compaction must leave the blocks alone, because blocks that lie between them are still on
 // their way.
 func (a *Attachment) Returning() bool { return a.blocks.Returning() }
 
-// Detach copies the end of the log and ends the session. A nil Attachment does nothing.
+// Detach copies what is new in the directory, and ends the session. A nil Attachment does nothing.
 func (a *Attachment) Detach() {
-	if a == nil {
-		return
+	if a != nil {
+		a.detach((*tail.Tail).Close)
 	}
+}
+
+// handOver copies the end of the log, and ends the session. The database is still open.
+func (a *Attachment) handOver() { a.detach((*tail.Tail).HandOver) }
+
+func (a *Attachment) detach(end func(*tail.Tail)) {
+	close(a.stop)
 	a.arriving.Close()
 	a.blocks.Close()
-	a.tail.Close()
+	end(a.tail)
 	if err := a.memory.Close(); err != nil {
 		a.logger.Warn("MaaS: could not end the session; the name is free again when its lease ends", "err", err)
 	}

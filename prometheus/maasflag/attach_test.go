@@ -5,11 +5,14 @@ package maasflag
 import (
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/blocks"
 )
 
 // An older copy of a data directory: no flag frees what remote memory has in addition.
@@ -47,4 +50,27 @@ func TestAttach__a_directory_in_use_is_refused(t *testing.T) {
 	}
 	require.Len(t, segment(t, dir), 3)
 	first.Detach()
+}
+
+// compacting is a database that is compacted for as long as a test says.
+type compacting struct {
+	blocks.Database
+	*atomic.Bool
+}
+
+func (c compacting) Compacting() bool { return c.Load() }
+
+func (compacting) AddBlocks(move func() error) error { return move() }
+
+// A head's compaction takes minutes, and a standby waits for the name.
+func TestReturn__waits_for_a_compaction_until_detaching_begins(t *testing.T) {
+	stop, moved, is := make(chan struct{}), false, new(atomic.Bool)
+	db := patient{compacting{Bool: is}, stop}
+	is.Store(true)
+	time.AfterFunc(2*compactionInterval, func() { is.Store(false) })
+	require.NoError(t, db.AddBlocks(func() error { moved = true; return nil }))
+	require.True(t, moved)
+	is.Store(true)
+	time.AfterFunc(compactionInterval, func() { close(stop) })
+	require.Error(t, db.AddBlocks(func() error { t.Error("the compaction has not ended"); return nil }))
 }

@@ -92,7 +92,7 @@ func (n *Node) try(stop <-chan struct{}, snapshot bool, reg prometheus.Registere
 		a.memory.Metrics().Restarts.WithLabelValues(reason).Add(float64(count))
 	}
 	if err := open(reg, a); err != nil {
-		n.detach()
+		n.detach((*Attachment).Detach)
 		return err
 	}
 	n.opened.Store(true)
@@ -136,7 +136,7 @@ func (n *Node) HandOver() {
 	if n.c.Follows() && n.opened.Load() && n.attached.Load() != nil {
 		begun := time.Now()
 		n.logger.Info("MaaS: handing over", "owner", n.c.Owner)
-		n.Close()
+		n.detach((*Attachment).handOver)
 		n.logger.Info("MaaS: handed over", "owner", n.c.Owner, "duration", time.Since(begun))
 	}
 }
@@ -145,13 +145,13 @@ func (n *Node) HandOver() {
 // returned, which closes what it could not open.
 func (n *Node) Close() {
 	if n.opened.Load() {
-		n.detach()
+		n.detach((*Attachment).Detach)
 	}
 }
 
-func (n *Node) detach() {
+func (n *Node) detach(how func(*Attachment)) {
 	if a := n.attached.Swap(nil); a != nil {
-		a.Detach()
+		how(a)
 	}
 }
 

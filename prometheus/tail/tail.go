@@ -80,7 +80,8 @@ type Tail struct {
 	arena *memory.Arena // The tail's goroutine's: the memory that files lies in.
 	limit chunkPosition // For the current look.
 
-	full atomic.Bool // The server was full at the last look.
+	full   atomic.Bool // The server was full at the last look.
+	yields atomic.Bool // HandOver was called.
 
 	// minTime is where the head begins, as remote memory knows it.
 	minTime atomic.Int64
@@ -138,6 +139,13 @@ func (t *Tail) run() {
 		case <-ticker.C:
 		}
 	}
+}
+
+// HandOver copies what is new of the log and ends. Whoever leads next has followed the log; chunks that are still to be
+// copied would only delay the lead. Nothing is appended to the log any more.
+func (t *Tail) HandOver() {
+	t.yields.Store(true)
+	t.Close()
 }
 
 // Close copies what is new and ends. The database that writes to the data directory is closed before.
@@ -247,11 +255,18 @@ func (t *Tail) step(look uint64) (more bool, err error) {
 			return false, err
 		}
 	}
+	if t.doesEnough() {
+		return false, nil
+	}
 	if budget <= 0 || !released || !usable && t.held() { // A checkpoint may have closed a gap.
 		return budget <= 0, nil
 	}
 	return false, t.freeGone(local)
 }
+
+// doesEnough says that the name is to be handed over, and that a successor could start from what this look has copied.
+// It is for the part of a look behind the log.
+func (t *Tail) doesEnough() bool { return t.yields.Load() && t.usable() }
 
 // list lists the data directory. If its log is gone, that is an error, and no reason to free what may be the only
 // copy: Prometheus always has at least one segment.
@@ -326,7 +341,7 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 		return err // It is another file by now.
 	}
 	log := isLog(f.name)
-	for log || *budget > 0 {
+	for log || *budget > 0 && !t.doesEnough() {
 		n, err := t.copyPiece(file, r, f)
 		if err != nil {
 			return err

@@ -5,6 +5,8 @@ package tail
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -203,6 +205,47 @@ func TestAwaitLook__the_log_is_there_or_an_error_says_why(t *testing.T) {
 	_, err = n.tail.AwaitLook(t.Context(), n.tail.NextLook())
 	require.ErrorIs(t, err, ErrEnded)
 	_ = n.Close() // Its server is gone.
+}
+
+// slowed is the directory behind a link of 10 MiB/s.
+func (d *dataDir) slowed() *dataDir {
+	slow := *d
+	slow.server = &maastest.Server{URL: maastest.Proxy(d.t, d.server.URL, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		time.Sleep(time.Duration(r.ContentLength) * time.Second / (10 << 20))
+		serve(w, r)
+	})}
+	return &slow
+}
+
+// A standby that takes the name has followed the log, and waits for nothing else.
+func TestHandOver__waits_for_the_log_alone(t *testing.T) {
+	d := newDataDir(t)
+	d.segments(walZero)
+	const files = 3
+	for i := 1; i <= files; i++ {
+		d.write(fmt.Sprintf("chunks_head/%06d", i), chunkFile(15, int64(i*100), make([]byte, 1<<20)))
+	}
+	n := d.slowed().start(mirrored)
+	n.looks()
+	d.append(walZero, 100)
+	begun := time.Now()
+	n.tail.HandOver()
+	require.Less(t, time.Since(begun), time.Second, "45 MiB of chunks take longer")
+	require.NoError(t, n.Close())
+	require.Less(t, len(d.chunks()), files)
+	d.requireRestores(d.contents())
+}
+
+// Without its checkpoint, the log is useless.
+func TestHandOver__waits_for_the_checkpoint_in_front_of_the_log(t *testing.T) {
+	d := newLog(t)
+	d.truncate()
+	d.writeChunks(2, 1)
+	n := d.slowed().start(mirrored)
+	n.tail.HandOver()
+	require.NoError(t, n.Close())
+	require.Empty(t, d.chunks())
+	d.requireRestores(d.contents())
 }
 
 // A chunk that is written while the tail is busy with the log waits for the next look.
