@@ -267,6 +267,8 @@ void maas_lend_free_force(struct maas_lend *lend)
 		pthread_mutex_lock(&lend->lock);
 		more = force_some(lend);
 		pthread_mutex_unlock(&lend->lock);
+		if (more)
+			maas_lend_pause();
 	}
 }
 

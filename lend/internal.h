@@ -38,6 +38,7 @@
 #define MAAS_LEND_REQUEST_LOCKS 1024
 #define MAAS_LEND_KEYED_BUCKETS 4096 /* of keyed allocations under way */
 #define MAAS_LEND_STEP		256  /* items of housekeeping under one hold of the lock */
+#define MAAS_LEND_TICK_STEPS	512  /* of each kind in one tick, at most */
 
 struct maas_lend_keyed;
 LIST_HEAD(maas_lend_keyed_list, maas_lend_keyed);
@@ -85,6 +86,10 @@ static inline uint32_t maas_lend_deadline_s(const struct maas_lend *lend, uint32
 {
 	return (uint32_t)((lend->lease_ms + 999) / 1000) + ttl_s;
 }
+
+/* No lock held. Lets those have lend's lock that wait for it: the mutex is not fair, and without a
+ * pause a thread that goes on with the next step has it again before another one is awake. */
+void maas_lend_pause(void);
 
 /* Lock held: describes a live slab. */
 void maas_lend_describe(struct maas_lend *lend, const struct maas_slab_info *info,

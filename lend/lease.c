@@ -140,26 +140,30 @@ bool maas_lend_lease_next(const struct maas_lend_leases *leases, uint32_t list,
 	return behind(leases, list, ref->slot + 1, ref, ret_value);
 }
 
-/* Appends all of `from` to what is due. */
-static void splice_due(struct maas_lend_leases *leases, uint32_t from)
+/* Has all of `from` be due, behind `after`, which is the head of what is due or one of it. */
+static void splice_due(struct maas_lend_leases *leases, uint32_t from, uint32_t after)
 {
 	struct maas_lend_lease *source = head_of(leases, from);
-	struct maas_lend_lease *target = head_of(leases, MAAS_LEND_LEASE_DUE);
+	uint32_t before = at(leases, after)->next;
 
 	if (source->next == from)
 		return;
-	at(leases, source->next)->prev = target->prev;
-	at(leases, target->prev)->next = source->next;
-	at(leases, source->prev)->next = MAAS_LEND_LEASE_DUE;
-	target->prev = source->prev;
+	at(leases, source->next)->prev = after;
+	at(leases, after)->next = source->next;
+	at(leases, source->prev)->next = before;
+	at(leases, before)->prev = source->prev;
 	source->next = from;
 	source->prev = from;
 }
 
 void maas_lend_lease_turn(struct maas_lend_leases *leases, uint32_t now_s)
 {
-	splice_due(leases, maas_lend_lease_list(now_s, now_s));
+	const struct maas_lend_lease *due = head_of(leases, MAAS_LEND_LEASE_DUE);
+
+	splice_due(leases, maas_lend_lease_list(now_s, now_s), MAAS_LEND_LEASE_DUE);
 	if (now_s % MAAS_LEND_LEASE_ROUND_S == 0)
-		splice_due(leases, maas_lend_lease_list(now_s + MAAS_LEND_LEASE_ROUND_S,
-							now_s - MAAS_LEND_LEASE_ROUND_S));
+		splice_due(leases,
+			   maas_lend_lease_list(now_s + MAAS_LEND_LEASE_ROUND_S,
+						now_s - MAAS_LEND_LEASE_ROUND_S),
+			   due->prev);
 }

@@ -76,8 +76,8 @@ bool maas_lend_lease_first(const struct maas_lend_leases *leases, uint32_t list,
 /* Moves on to what follows `ref` in its list, which is `list`; false: `ref` was the last. */
 bool maas_lend_lease_next(const struct maas_lend_leases *leases, uint32_t list,
 			  struct maas_slab_ref *ref, uint32_t *ret_value);
-/* The second `now_s` has come: what ends in it is due, and at the start of a round all that ends in
- * the next one is, to be put on the wheel. In constant time. */
+/* The second `now_s` has come: what ends in it is due, before all else, and at the start of a round
+ * all that ends in the next one is, to be put on the wheel. In constant time. */
 void maas_lend_lease_turn(struct maas_lend_leases *leases, uint32_t now_s);
 
 #endif

@@ -8,11 +8,13 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "lend/internal.h"
 
-#define TICK_MS	    100	 /* how often the caller means to tick */
-#define TICK_MS_MAX 1000 /* a longer pause was no delay: the process was stopped */
+#define PAUSE_NS    20000 /* and what the kernel adds: enough for a thread to wake */
+#define TICK_MS	    100	  /* how often the caller means to tick */
+#define TICK_MS_MAX 1000  /* a longer pause was no delay: the process was stopped */
 
 static void learn_classes(struct maas_lend *lend)
 {
@@ -131,6 +133,13 @@ void maas_lend_close(struct maas_lend *lend)
 	free(lend);
 }
 
+void maas_lend_pause(void)
+{
+	const struct timespec pause = {.tv_nsec = PAUSE_NS};
+
+	nanosleep(&pause, NULL);
+}
+
 /* Moves the lease clock on, and what is due of the wheel; true when a second has turned. */
 static bool advance(struct maas_lend *lend)
 {
@@ -160,14 +169,16 @@ static void put_back(struct maas_lend *lend, struct maas_slab_ref ref, uint32_t 
 	(void)r;
 }
 
-/* Lock held. False when nothing else is due; stops where a free has to be started. */
-static bool lapse_some(struct maas_lend *lend, struct maas_lend_pending **ret_pending)
+/* Lock held. Looks at what is due, each one less of `left`, and stops where a free has to be
+ * started. False when nothing else is due. */
+static bool lapse_some(struct maas_lend *lend, uint32_t *left,
+		       struct maas_lend_pending **ret_pending)
 {
 	uint32_t now_s = (uint32_t)(lend->lease_ms / 1000);
 	struct maas_slab_ref ref;
 	uint32_t deadline_s;
 
-	for (int i = 0; i < MAAS_LEND_STEP && !*ret_pending; i++) {
+	for (; *left && !*ret_pending; --*left) {
 		int r;
 
 		if (!maas_lend_lease_first(&lend->leases, MAAS_LEND_LEASE_DUE, &ref, &deadline_s))
@@ -185,19 +196,31 @@ static bool lapse_some(struct maas_lend *lend, struct maas_lend_pending **ret_pe
 	return true;
 }
 
-static void lapse(struct maas_lend *lend)
+/* A step. False when nothing else is due. */
+static bool lapse_step(struct maas_lend *lend)
 {
+	uint32_t left = MAAS_LEND_STEP;
 	bool more = true;
 
-	while (more) {
+	while (more && left) {
 		struct maas_lend_pending *pending = NULL;
 
 		pthread_mutex_lock(&lend->lock);
-		more = lapse_some(lend, &pending);
+		more = lapse_some(lend, &left, &pending);
 		pthread_mutex_unlock(&lend->lock);
 		if (pending)
 			(void)maas_lend_pending_start(lend, pending);
 	}
+	return more;
+}
+
+/* One kind of work, as much as a tick has room for beside its other kinds. */
+static void run_steps(struct maas_lend *lend, bool (*step)(struct maas_lend *lend))
+{
+	uint64_t end_ms = lend->clock_ms() + TICK_MS;
+
+	for (int i = 0; i < MAAS_LEND_TICK_STEPS && lend->clock_ms() < end_ms && step(lend); i++)
+		maas_lend_pause();
 }
 
 /* Another table may come between two holds of the lock: then it is asked for what is next. */
@@ -207,16 +230,19 @@ static void forget_requests(struct maas_lend *lend)
 
 	for (uint32_t i = 0; more;) {
 		struct maas_lend_requests *requests = NULL;
+		bool again;
 
 		pthread_mutex_lock(&lend->lock);
 		for (int step = 0; !requests && step < MAAS_LEND_STEP && i < lend->requests.count;)
 			requests = lend->requests.at[i++];
 		more = requests || i < lend->requests.count;
-		if (requests &&
-		    maas_lend_requests_forget(requests, (uint32_t)(lend->lease_ms / 1000),
-					      MAAS_LEND_STEP))
-			i--;
+		again = requests &&
+			maas_lend_requests_forget(requests, (uint32_t)(lend->lease_ms / 1000),
+						  MAAS_LEND_STEP);
+		i -= again;
 		pthread_mutex_unlock(&lend->lock);
+		if (again)
+			maas_lend_pause();
 	}
 }
 
@@ -225,11 +251,12 @@ void maas_lend_tick(struct maas_lend *lend)
 	bool turned = advance(lend);
 
 	maas_lend_free_force(lend);
-	maas_lend_sessions_go_on(lend);
+	if (turned)
+		maas_lend_sessions_lapse(lend);
+	run_steps(lend, lapse_step);
+	run_steps(lend, maas_lend_sessions_go_on);
 	if (!turned)
 		return;
-	lapse(lend);
-	maas_lend_sessions_lapse(lend);
 	forget_requests(lend);
 	maas_lend_quarantine_retry(lend);
 }

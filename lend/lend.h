@@ -101,8 +101,9 @@ typedef void maas_lend_key_done(void *arg, int status);
 /*
  * The first five start an operation and return at once: 0 and `done(arg, …)` comes later, perhaps
  * before they return; -EALREADY when there was nothing to do (`done` is not called); other errors
- * when it could not even start, which counts as not confirmed. They are called without lend's lock,
- * and `done` may start others: call it without a lock that they take. Any thread.
+ * when it could not even start, which counts as not confirmed; revoke and end_session are called
+ * again then. They are called without lend's lock, and `done` may start others: call it without a
+ * lock that they take. Any thread.
  */
 struct maas_lend_key_ops {
 	/*
@@ -118,16 +119,11 @@ struct maas_lend_key_ops {
 	/* Kills the session's key to the slab. */
 	int (*ungrant)(void *ctx, struct maas_lend_session_ref session, struct maas_slab_ref ref,
 		       maas_lend_key_done *done, void *arg);
-	/*
-	 * Kills every key to the slab. An error in `done`: a key could not be confirmed dead, and
+	/* Kills every key to the slab. An error in `done`: a key could not be confirmed dead, and
 	 * the slab is quarantined; this is called again every second until it confirms, or finds no
-	 * key any more.
-	 */
+	 * key any more. */
 	int (*revoke)(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done, void *arg);
-	/*
-	 * Breaks the session's connection; when `done` comes, all keys of the session are dead. If
-	 * it could not start, it is called again with the next tick.
-	 */
+	/* Breaks the session's connection; when `done` comes, all keys of the session are dead. */
 	int (*end_session)(void *ctx, struct maas_lend_session_ref session,
 			   maas_lend_key_done *done, void *arg);
 	/* Looks whether the session's peer is still there; breaks the connection if it is not. */
@@ -182,7 +178,7 @@ void maas_lend_close(struct maas_lend *lend);
 
 /*
  * Housekeeping, about ten times a second, one thread: advances the lease clock, ends what lapsed,
- * forces what waited too long, forgets old request ids.
+ * forces what waited too long, forgets old request ids. What is too much waits for the next tick.
  */
 void maas_lend_tick(struct maas_lend *lend);
 
@@ -476,7 +472,7 @@ MAAS_MUST_CHECK int maas_lend_ticket_redeem(struct maas_lend *lend, const char *
 /*
  * Ends a session: its connection first, then the allocations that live as long as the session, each
  * as by maas_lend_free(). Returns and calls `done` as that does, without -ENOMEM; -ETIMEDOUT when a
- * slab had to be kept back.
+ * slab had to be kept back. Of very many allocations housekeeping frees the rest, and calls `done`.
  */
 MAAS_MUST_CHECK int maas_lend_session_end(struct maas_lend *lend,
 					  const struct maas_lend_caller *caller, const char *id,

@@ -75,8 +75,8 @@ struct maas_lend_sessions {
 	uint32_t used; /* records ever used */
 	uint32_t live;
 	struct maas_lend_session_list free;
-	/* Ends that housekeeping goes on with: of those whose keys are not dead, it tries to kill
-	 * them again; of the others it frees what they own. */
+	/* Ends that housekeeping goes on with: it kills the keys, where they are not dead yet, and
+	 * frees what the sessions own. */
 	TAILQ_HEAD(, maas_lend_session) queue;
 	struct maas_lend_session_names names;
 };
@@ -105,9 +105,12 @@ bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_len
 /* Ends the sessions of principals that lost rights, or their proof. No lock held. */
 struct maas_lend_change;
 void maas_lend_sessions_end_if(struct maas_lend *lend, const struct maas_lend_change *change);
-/* Housekeeping: ends the sessions whose lease has lapsed. No lock held. */
+/* Housekeeping: has the sessions end whose lease has lapsed; they are in `queue` then. No lock
+ * held.
+ */
 void maas_lend_sessions_lapse(struct maas_lend *lend);
-/* Housekeeping: goes on with the ends in `queue`, until one has no memory. No lock held. */
-void maas_lend_sessions_go_on(struct maas_lend *lend);
+/* Housekeeping: goes on with the ends in `queue`, one step. False when there is nothing else to do,
+ * or no memory to do it. No lock held. */
+bool maas_lend_sessions_go_on(struct maas_lend *lend);
 
 #endif

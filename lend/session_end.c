@@ -5,8 +5,9 @@
  *     LIVE ──begin_end()──▶ ENDING: keys die ──▶ allocations are freed ──▶ frees complete ──▶ FREE
  *                                  end()              drain()                settle()
  *
- * Keys die and frees start without the lock, in whatever thread that is. An end that could not go
- * on there, for want of memory, waits in a queue for housekeeping. While the lock is not held,
+ * Keys die and frees start without the lock, in whatever thread that is. A session may own millions
+ * of allocations, and that thread may have to serve others: after some of them, or when it has no
+ * memory to go on, it leaves the end in a queue to housekeeping. While the lock is not held,
  * another thread may complete the end, and the record may become another session's: an index and a
  * generation name the session, not the pointer, and after taking the lock the generation is
  * compared first.
@@ -14,6 +15,8 @@
 #include <errno.h>
 
 #include "lend/internal.h"
+
+#define CALLER_FREES (4 * MAAS_LEND_STEP) /* in the thread of who ends a session */
 
 /* Lock held. Leaves the end to housekeeping. */
 static void leave(struct maas_lend_session *session)
@@ -47,14 +50,21 @@ bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_len
 }
 
 /* Lock held: the session is still that one, and ending. */
-static bool is_ending(const struct maas_lend_session *session, uint32_t generation)
+static bool is_ending(const struct maas_lend_session *session, struct maas_lend_session_ref ref)
 {
-	return session->generation == generation && session->state == MAAS_LEND_SESSION_ENDING;
+	return session->generation == ref.generation && session->state == MAAS_LEND_SESSION_ENDING;
 }
 
-/* Lock held. Frees the session's allocations until none is left or one has to wait. Errors:
- * -ENOMEM. */
-static int free_some(struct maas_lend_session *session, struct maas_lend_pending **ret_pending)
+static struct maas_lend_session_ref ref_of(const struct maas_lend_session *session)
+{
+	return (struct maas_lend_session_ref){maas_lend_session_index(session),
+					      session->generation};
+}
+
+/* Lock held. Frees of the session's allocations a step, or up to one that has to wait; each is one
+ * less of `left`. Errors: -ENOMEM. */
+static int free_some(struct maas_lend_session *session, uint32_t *left,
+		     struct maas_lend_pending **ret_pending)
 {
 	struct maas_lend *lend = session->lend;
 	uint32_t list = maas_lend_lease_session(maas_lend_session_index(session));
@@ -62,30 +72,33 @@ static int free_some(struct maas_lend_session *session, struct maas_lend_pending
 	uint32_t value;
 	int r = 0;
 
-	for (int i = 0; i < MAAS_LEND_STEP && !r; i++) {
+	for (int i = 0; i < MAAS_LEND_STEP && *left && !r; i++) {
 		if (!maas_lend_lease_first(&lend->leases, list, &ref, &value))
 			return 0;
 		r = maas_lend_free_locked(lend, ref, NULL, NULL, ret_pending);
+		--*left;
 	}
 	return r == -EINPROGRESS ? 0 : r;
 }
 
 /*
- * Frees what the session owned and completes its end, as far as nothing has to be waited for. No
- * lock held. 0: complete, and with `sync` and no error `done` is not called. -EINPROGRESS: somebody
- * else completes the end, and makes the call. -ENOMEM: so does housekeeping.
+ * Frees what the session owned, `left` allocations at most, and completes its end, as far as
+ * nothing has to be waited for. No lock held. 0: complete, and with `sync` and no error `done` is
+ * not called. -EINPROGRESS: somebody else completes the end, and makes the call. -ENOMEM: so does
+ * housekeeping.
  */
-static int drain(struct maas_lend *lend, uint32_t index, uint32_t generation, bool sync)
+static int drain(struct maas_lend *lend, struct maas_lend_session_ref ref, bool sync,
+		 uint32_t *left)
 {
-	struct maas_lend_session *session = &lend->sessions.records[index];
+	struct maas_lend_session *session = &lend->sessions.records[ref.index];
 	struct maas_lend_calls calls = {0};
 	int r = 0;
 
 	pthread_mutex_lock(&lend->lock);
-	while (!r && is_ending(session, generation) && session->allocations) {
+	while (!r && *left && is_ending(session, ref) && session->allocations) {
 		struct maas_lend_pending *pending = NULL;
 
-		r = free_some(session, &pending);
+		r = free_some(session, left, &pending);
 		pthread_mutex_unlock(&lend->lock);
 		if (pending)
 			(void)maas_lend_pending_start(lend, pending);
@@ -93,9 +106,9 @@ static int drain(struct maas_lend *lend, uint32_t index, uint32_t generation, bo
 	}
 	if (!r)
 		r = -EINPROGRESS;
-	if (is_ending(session, generation) && session->allocations) {
+	if (is_ending(session, ref) && session->allocations) {
 		leave(session);
-	} else if (is_ending(session, generation)) {
+	} else if (is_ending(session, ref)) {
 		if (sync && !session->status && !session->pending)
 			session->done = NULL;
 		if (maas_lend_session_settle(session, &calls) && !calls.count)
@@ -121,11 +134,12 @@ static void keys_done(void *arg, int status)
 {
 	struct maas_lend_session *session = arg;
 	struct maas_lend *lend = session->lend;
-	uint32_t generation = session->generation;
+	struct maas_lend_session_ref ref = ref_of(session);
+	uint32_t left = MAAS_LEND_STEP;
 
 	connection_ended(session, status);
-	/* From here on housekeeping may complete the end. */
-	(void)drain(lend, (uint32_t)(session - lend->sessions.records), generation, false);
+	/* From here on somebody else may complete the end. */
+	(void)drain(lend, ref, false, &left);
 }
 
 /* Lock held. From here on callers do not find the session. */
@@ -138,22 +152,20 @@ static void begin_end(struct maas_lend_session *session, maas_lend_free_done *do
 	session->keys_dead = false;
 }
 
-/* Kills the keys, and goes on. No lock held. Returns as drain() does; another error: the keys may
- * live, and housekeeping tries it again. */
-static int end(struct maas_lend *lend, uint32_t index, uint32_t generation, bool sync)
+/* Kills the keys, and goes on as drain() does. No lock held. Another error: the keys may live, and
+ * housekeeping tries it again. */
+static int end(struct maas_lend *lend, struct maas_lend_session_ref ref, bool sync, uint32_t *left)
 {
-	struct maas_lend_session *session = &lend->sessions.records[index];
+	struct maas_lend_session *session = &lend->sessions.records[ref.index];
 	int r = -EALREADY;
 
 	if (lend->keys)
-		r = lend->keys->end_session(lend->keys_ctx,
-					    (struct maas_lend_session_ref){index, generation},
-					    keys_done, session);
+		r = lend->keys->end_session(lend->keys_ctx, ref, keys_done, session);
 	if (!r)
 		return -EINPROGRESS;
 	if (r == -EALREADY) {
 		connection_ended(session, 0);
-		return drain(lend, index, generation, sync);
+		return drain(lend, ref, sync, left);
 	}
 	pthread_mutex_lock(&lend->lock);
 	leave(session);
@@ -164,21 +176,20 @@ static int end(struct maas_lend *lend, uint32_t index, uint32_t generation, bool
 int maas_lend_session_end(struct maas_lend *lend, const struct maas_lend_caller *caller,
 			  const char *id, maas_lend_free_done *done, void *arg)
 {
+	struct maas_lend_session_ref ref = {0};
 	struct maas_lend_session *session;
-	uint32_t index = 0;
-	uint32_t generation = 0;
+	uint32_t left = CALLER_FREES;
 
 	pthread_mutex_lock(&lend->lock);
 	session = maas_lend_session_for(lend, caller, id, true);
 	if (session) {
-		index = maas_lend_session_index(session);
-		generation = session->generation;
+		ref = ref_of(session);
 		begin_end(session, done, arg);
 	}
 	pthread_mutex_unlock(&lend->lock);
 	if (!session)
 		return -ENOENT;
-	return end(lend, index, generation, true) ? -EINPROGRESS : 0;
+	return end(lend, ref, true, &left) ? -EINPROGRESS : 0;
 }
 
 /* Lock held. Two thirds of the lease went by without a sign of life. */
@@ -209,56 +220,62 @@ void maas_lend_sessions_lapse(struct maas_lend *lend)
 
 	pthread_mutex_lock(&lend->lock);
 	while (index < sessions->used) {
-		struct maas_lend_session *session = &sessions->records[index++];
-		uint32_t generation = session->generation;
-		bool due = is_due(session);
-		bool late = !due && is_late(session);
+		struct maas_lend_session *session = &sessions->records[index];
+		struct maas_lend_session_ref ref = {index++, session->generation};
+		bool late;
 
-		if (!due && !late && index % MAAS_LEND_STEP)
+		if (is_due(session)) {
+			log_info("session lapsed name=\"%s\" ttl=%u", session->name,
+				 session->ttl_s);
+			leave(session);
+		}
+		late = is_late(session);
+		if (!late && index % MAAS_LEND_STEP)
 			continue;
 		pthread_mutex_unlock(&lend->lock);
 		if (late)
-			lend->keys->probe(lend->keys_ctx,
-					  (struct maas_lend_session_ref){index - 1, generation});
-		if (due) {
-			log_info("session lapsed name=\"%s\" ttl=%u", session->name,
-				 session->ttl_s);
-			(void)end(lend, index - 1, generation, false);
-		}
+			lend->keys->probe(lend->keys_ctx, ref);
 		pthread_mutex_lock(&lend->lock);
 	}
 	pthread_mutex_unlock(&lend->lock);
 }
 
-void maas_lend_sessions_go_on(struct maas_lend *lend)
+bool maas_lend_sessions_go_on(struct maas_lend *lend)
 {
-	struct maas_lend_session *session;
+	uint32_t left = MAAS_LEND_STEP;
 	int r = 0;
 
-	pthread_mutex_lock(&lend->lock);
-	while ((!r || r == -EINPROGRESS) && (session = TAILQ_FIRST(&lend->sessions.queue))) {
-		uint32_t index = maas_lend_session_index(session);
-		uint32_t generation = session->generation;
-		bool keys_dead = session->keys_dead;
+	while (left && (!r || r == -EINPROGRESS)) {
+		struct maas_lend_session_ref ref = {0};
+		struct maas_lend_session *session;
+		bool keys_dead = false;
 
-		take_out(session);
-		pthread_mutex_unlock(&lend->lock);
-		r = keys_dead ? drain(lend, index, generation, false)
-			      : end(lend, index, generation, false);
 		pthread_mutex_lock(&lend->lock);
+		session = TAILQ_FIRST(&lend->sessions.queue);
+		if (session) {
+			ref = ref_of(session);
+			keys_dead = session->keys_dead;
+			take_out(session);
+		}
+		pthread_mutex_unlock(&lend->lock);
+		if (!session)
+			return false;
+		left--;
+		r = keys_dead ? drain(lend, ref, false, &left) : end(lend, ref, false, &left);
 	}
-	pthread_mutex_unlock(&lend->lock);
+	return !r || r == -EINPROGRESS;
 }
 
 void maas_lend_sessions_end_if(struct maas_lend *lend, const struct maas_lend_change *change)
 {
 	struct maas_lend_sessions *sessions = &lend->sessions;
+	uint32_t left = MAAS_LEND_STEP;
 	uint32_t index = 0;
 
 	pthread_mutex_lock(&lend->lock);
 	while (index < sessions->used) {
-		struct maas_lend_session *session = &sessions->records[index++];
-		uint32_t generation = session->generation;
+		struct maas_lend_session *session = &sessions->records[index];
+		struct maas_lend_session_ref ref = {index++, session->generation};
 		const char *why =
 			session->state == MAAS_LEND_SESSION_LIVE
 				? maas_lend_lost(change, session->principal, session->proof)
@@ -272,7 +289,12 @@ void maas_lend_sessions_end_if(struct maas_lend *lend, const struct maas_lend_ch
 		if (why) {
 			log_info("session ended, %s name=\"%s\" principal=%s", why, session->name,
 				 session->principal);
-			(void)end(lend, index - 1, generation, false);
+			left--;
+			(void)end(lend, ref, false, &left);
+		}
+		if (!left) {
+			maas_lend_pause();
+			left = MAAS_LEND_STEP;
 		}
 		pthread_mutex_lock(&lend->lock);
 	}

@@ -133,5 +133,7 @@ void maas_lend_transfers_check(struct maas_lend *lend, const struct maas_lend_ch
 		pthread_mutex_lock(&lend->lock);
 		more = check_some(lend, change);
 		pthread_mutex_unlock(&lend->lock);
+		if (more)
+			maas_lend_pause();
 	}
 }

@@ -113,6 +113,30 @@ TEST(lease__waits_for_its_round_apart_from_what_ends_soon)
 	assert_int_equal(f.lend->leases.timed, 1);
 }
 
+/* At the start of a round there may be more of the next one than a tick puts back: what has lapsed
+ * is looked at first. */
+TEST(lease__that_has_lapsed_is_first)
+{
+	struct maas_lend_leases *leases = &f.lend->leases;
+	struct maas_lend_allocation soon = allocate_ttl(4097), late = allocate_ttl(8200);
+	struct maas_lend_allocation later = allocate_ttl(8201);
+	const struct maas_lend_allocation *order[] = {&soon, &late, &later};
+	struct maas_slab_ref ref = {0};
+	uint32_t deadline_s;
+	char id[MAAS_SLAB_ID_TEXT];
+
+	maas_lend_lease_turn(leases, 4096);
+	maas_lend_lease_turn(leases, 4097);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(order); i++) {
+		assert_true(
+			i ? maas_lend_lease_next(leases, MAAS_LEND_LEASE_DUE, &ref, &deadline_s)
+			  : maas_lend_lease_first(leases, MAAS_LEND_LEASE_DUE, &ref, &deadline_s));
+		maas_lend_id(f.lend, ref, id);
+		assert_string_equal(id, order[i]->id);
+	}
+	assert_false(maas_lend_lease_next(leases, MAAS_LEND_LEASE_DUE, &ref, &deadline_s));
+}
+
 /* The process slept for a minute: nobody could renew a lease, so nobody may lose one. */
 TEST(lease__is_extended_by_what_housekeeping_missed)
 {

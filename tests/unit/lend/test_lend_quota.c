@@ -131,6 +131,7 @@ TEST(sessions__have_their_limit)
 	assert_int_equal(open_by(BY("a"), "a"), 0);
 	assert_int_equal(open_by(BY("a"), "a"), 0);
 	assert_int_equal(open_by(BY("a"), "a"), -ENOSR);
+	pass_ms(1000); /* housekeeping comes by the record that was no session yet */
 	assert_int_equal(open_by(BY("b"), "b"), 0);
 	assert_int_equal(maas_lend_session_end(f.lend, BY("b"), session.id, NULL, NULL), 0);
 	assert_int_equal(open_by(BY("a"), "a"), -ENOSR);
