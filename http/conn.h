@@ -23,7 +23,7 @@
 #define MAAS_HTTP_PATH_BYTES   160 /* of a path, for the log */
 #define MAAS_HTTP_REMOTE_BYTES 64
 #define MAAS_HTTP_MIN_RATE     (64u << 10) /* bytes a second that a client must manage */
-#define MAAS_HTTP_STEP_BYTES   (64u << 10) /* of a body, between two looks at its progress */
+#define MAAS_HTTP_STEP_BYTES   (64u << 10) /* of a body or an answer, between looks at it */
 #define MAAS_HTTP_FREE_BYTES   (64u << 10) /* that a request holds without being counted */
 
 struct maas_http_conn;
@@ -114,7 +114,7 @@ struct maas_http_request {
 	bool transferring;    /* `transfer` is under way */
 	uint64_t wasted;      /* bytes of body after the answer was made */
 	uint64_t step_end;    /* bytes of body that the next look at its progress expects */
-	uint64_t body_end_ms; /* when the whole body has to be there */
+	uint64_t body_end_ms; /* when the whole body, then that of the answer, has to be there */
 	uint64_t write_at;    /* next byte of a PUT, in the slab */
 	uint64_t write_end;
 	bool exact; /* the body of a PUT must reach write_end */
@@ -175,7 +175,7 @@ struct maas_http_conn {
 };
 
 /* Deadlines, at which maas_http_tick() cuts the connection. The client must take an answer of
- * `bytes`. */
+ * `bytes`; where the request counts, a first step of them soon. */
 void maas_http_deadline(struct maas_http_conn *conn, uint64_t now_ns, uint64_t bytes);
 /* The client must send a request. */
 void maas_http_deadline_idle(struct maas_http_conn *conn, uint64_t now_ns);

@@ -167,11 +167,6 @@ static uint64_t transfer_ms(uint64_t bytes)
 	return bytes / (MAAS_HTTP_MIN_RATE / 1000u);
 }
 
-void maas_http_deadline(struct maas_http_conn *conn, uint64_t now_ns, uint64_t bytes)
-{
-	set_deadline(conn, now_ns / 1000000u + timeout_ms(conn) + transfer_ms(bytes));
-}
-
 /* Whoever holds what others could use must go on soon. */
 static uint64_t patience_ms(const struct maas_http_conn *conn)
 {
@@ -180,19 +175,36 @@ static uint64_t patience_ms(const struct maas_http_conn *conn)
 	return maas_http_counts(conn) && ms > HOLDER_MS ? HOLDER_MS : ms;
 }
 
+/* In a part of the body, of which `bytes` are allowed for. */
+static void set_part_deadline(struct maas_http_conn *conn, uint64_t now_ms, uint64_t bytes)
+{
+	uint64_t end_ms = now_ms + patience_ms(conn) + transfer_ms(bytes);
+
+	set_deadline(conn, end_ms < conn->req.body_end_ms ? end_ms : conn->req.body_end_ms);
+}
+
+void maas_http_deadline(struct maas_http_conn *conn, uint64_t now_ns, uint64_t bytes)
+{
+	uint64_t now_ms = now_ns / 1000000u;
+
+	conn->req.body_end_ms = now_ms + timeout_ms(conn) + transfer_ms(bytes);
+	if (maas_http_counts(conn) && bytes > MAAS_HTTP_STEP_BYTES)
+		bytes = MAAS_HTTP_STEP_BYTES;
+	set_part_deadline(conn, now_ms, bytes);
+}
+
 void maas_http_deadline_block(struct maas_http_conn *conn, uint64_t bytes)
 {
-	set_deadline(conn, maas_clock_ms() + patience_ms(conn) + transfer_ms(bytes));
+	set_part_deadline(conn, maas_clock_ms(), bytes);
 }
 
 void maas_http_deadline_step(struct maas_http_conn *conn)
 {
 	struct maas_http_request *req = &conn->req;
 	uint64_t now_ms = req->received ? maas_clock_ms() : req->start_ns / 1000000u;
-	uint64_t end_ms = now_ms + patience_ms(conn) + transfer_ms(MAAS_HTTP_STEP_BYTES);
 
 	req->step_end = req->received + MAAS_HTTP_STEP_BYTES;
-	set_deadline(conn, end_ms < req->body_end_ms ? end_ms : req->body_end_ms);
+	set_part_deadline(conn, now_ms, MAAS_HTTP_STEP_BYTES);
 }
 
 void maas_http_deadline_body(struct maas_http_conn *conn, uint64_t bytes)

@@ -158,8 +158,26 @@ int maas_http_reply_response(struct maas_http_conn *conn, unsigned int status,
 	return maas_http_reply_made(conn, status, bytes, response);
 }
 
-static struct MHD_Response *new_response(const struct maas_http_conn *conn)
+static ssize_t copy_out(void *cls, uint64_t pos, char *to, size_t max)
 {
+	struct maas_http_conn *conn = cls;
+	size_t left = conn->out.len - pos;
+
+	/* The block before has been sent. */
+	maas_http_deadline_block(conn, max);
+	if (max > left)
+		max = left;
+	memcpy(to, conn->out.data + pos, max);
+	return max ? (ssize_t)max : MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+/* Of an answer that is sent from one buffer nobody learns how far it is. Whoever holds what others
+ * could use has to go on, so that is sent in blocks. */
+static struct MHD_Response *new_response(struct maas_http_conn *conn)
+{
+	if (maas_http_counts(conn) && conn->out.len > MAAS_HTTP_STEP_BYTES)
+		return MHD_create_response_from_callback(conn->out.len, MAAS_HTTP_STEP_BYTES,
+							 copy_out, conn, NULL);
 	return MHD_create_response_from_buffer(conn->out.len, conn->out.data,
 					       MHD_RESPMEM_PERSISTENT);
 }
@@ -191,7 +209,8 @@ int maas_http_reply_type(struct maas_http_conn *conn, unsigned int status, const
 
 	if (conn->out.error)
 		return conn->out.error;
-	if (req->close || req->extra_name || status == MHD_HTTP_TOO_MANY_REQUESTS)
+	if (req->close || req->extra_name || status == MHD_HTTP_TOO_MANY_REQUESTS ||
+	    maas_http_counts(conn))
 		return maas_http_reply_response(conn, status, new_response(conn), type,
 						conn->out.len);
 	response = usual_response(conn, type);

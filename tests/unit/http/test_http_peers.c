@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What one client can take from the others: connections, memory of large requests, time. */
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "http/internal.h"
@@ -169,6 +170,41 @@ TEST(held__dripping_is_cut)
 	}
 	assert_false(open);
 	close(fd);
+}
+
+/* The same of one that asks for large answers and reads none, however much the sockets take. */
+TEST(held__a_reader_that_stops_is_cut)
+{
+	const char *list = http_request("GET /allocations?limit=5000");
+	uint64_t start_ms = maas_clock_ms();
+	int small = 4096;
+	int fd = http_connect_from(2);
+
+	assert_int_equal(ask(2, "POST /allocate", "{'size_bytes':1,'count':5000}"), 200);
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	for (int i = 0; i < 10; i++)
+		http_send_text(fd, list);
+	while (!atomic_load(&server.http->metrics.timeouts) && maas_clock_ms() - start_ms < 25000)
+		usleep(100000);
+	assert_int_equal(atomic_load(&server.http->metrics.timeouts), 1);
+	AWAIT(!atomic_load(&server.http->held_bytes));
+	close(fd);
+}
+
+/* A held answer goes in blocks: all of it arrives, and the connection stays. */
+TEST(held__answers_are_whole)
+{
+	json_t *list;
+
+	http_json("POST /allocate", "{'size_bytes':1,'count':5000}", 200);
+	for (int i = 0; i < 3; i++) {
+		const struct http_answer *a = http_call("GET /allocations?limit=5000", NULL, 0);
+
+		list = json_object_get(http_parse(a->body), "allocations");
+		assert_int_equal(json_array_size(list), 5000);
+		assert_int_equal(a->new_connections, 0);
+		assert_int_equal(http_call("HEAD /allocations?limit=5000", NULL, 0)->status, 200);
+	}
 }
 
 /* ---- time */
