@@ -243,9 +243,9 @@ int maas_lend_may_allocate(struct maas_lend *lend, const struct maas_lend_caller
 		principal = find(lend, caller);
 		if (!principal)
 			return -EACCES;
-		if (!owner && principal->owns)
+		if (!owner)
 			owner = principal->name;
-		if (!maas_auth_may(table, principal, owner ? owner : "", MAAS_AUTH_OWN))
+		if (!maas_auth_may(table, principal, owner, MAAS_AUTH_OWN))
 			return -EACCES;
 	}
 	strncpy(ret_owner, owner ? owner : "", MAAS_NAME_BYTES);
