@@ -54,8 +54,15 @@ def fields_of(spec, schema, always=True, path=""):
     return fields
 
 
+def is_less(spec, branch, other):
+    less, more = (spec.resolve(schema).get("properties", {}) for schema in (branch, other))
+    return 0 < len(less) < len(more) and less.items() <= more.items()
+
+
 def fields_of_one(spec, branches, always, path):
-    """The fields where there is one of several schemas."""
+    """The fields where there is one of several schemas. An object that is another one with less in it is for those who
+    may see less, and says nothing of the others."""
+    branches = [branch for branch in branches if not any(is_less(spec, branch, other) for other in branches)]
     objects = sum(spec.resolve(branch).get("type") == "object" for branch in branches)
     fields = {}
     for branch in branches:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 
+from certificates import Certificates
 from openapi import JSON, NOBODY, Checker, Server, Spec, check, errors, finish, frame
 from processes import bearer, eventually, write_principals
 
@@ -319,13 +320,25 @@ def check_routes(spec, source):
 
 def check_principals(c, maasd, directory):
     """What only a server with principals answers; test_access.py has who may do what."""
-    path = write_principals(os.path.join(directory, "principals"), {"a": "owner=a max-allocations=1"})
+    path = write_principals(os.path.join(directory, "principals"),
+                            {"a": "owner=a max-allocations=1", "probe": "health"})
     with Server(maasd_arguments(maasd) + ["--auth-file", path]) as c.server:
         c.call("whoami", 200, headers=bearer("a"))
         c.call("health", 401, "unauthenticated")
+        seen = [c.ok("health", headers=bearer(name)) for name in ["a", "probe"]]
+        check("memory" in seen[0] and "memory" not in seen[1], f"health: to an owner and to a probe: {seen}")
         c.call("stats", 403, "forbidden", headers=bearer("a"))
         c.call("overview", 200, headers=bearer("a"))
         c.call("allocate", 507, "quota_exhausted", headers=bearer("a") | JSON, body={"size_bytes": 1, "count": 2})
+
+
+def check_tls(c, maasd, directory):
+    made = Certificates(directory)
+    made.make_ca("ca")
+    made.make("server")
+    with Server(maasd_arguments(maasd) + ["--tls-cert", made.path("server.pem"), "--tls-key",
+                                          made.path("server.key")]) as c.server:
+        c.call("health", 400, "tls_required")
 
 
 def check_drain(c):
@@ -358,6 +371,7 @@ def main():
             step(checker)
     with tempfile.TemporaryDirectory() as directory:
         check_principals(checker, maasd, directory)
+        check_tls(checker, maasd, directory)
     with Server([keyed_server]) as checker.server:
         check_keys(checker)
     check_all_met(checker)
