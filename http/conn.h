@@ -153,6 +153,7 @@ struct maas_http_conn {
 	_Atomic bool incomplete;     /* no request, or one that is not whole yet */
 	bool eof;		     /* maas_http_tick() saw that the client has closed */
 	bool loopback;		     /* it came to an address that only this machine reaches */
+	const char *target_end;	     /* in the line that has come; NULL: it is malformed */
 	bool many_arguments;	     /* of the request whose line has come */
 	bool linger;		     /* an answer was sent before its request's body came */
 	bool head_open;		     /* in its thread's list of heads under way, or trailers */

@@ -7,7 +7,8 @@
  * it takes "Content-Length : 9" for another header, folds a continued line into a header's name,
  * and ends the head at a line that begins with a colon. So each line that it reports must follow
  * upon the one before without a gap, and the last one must be followed by the empty line and
- * nothing else (RFC 9112, 2.2 and 5). What is left over was read by somebody in another way: such a
+ * nothing else (RFC 9112, 2.2 and 5). The same holds for the words of the request's line: a NUL in
+ * it would end one early. What is left over was read by somebody in another way: such a
  * request is answered, not carried out, and its connection closes.
  */
 #include <errno.h>
@@ -183,7 +184,19 @@ static int check_fields(struct maas_http_conn *conn, const char *version)
 	return read_length(conn);
 }
 
-int maas_http_head_read(struct maas_http_conn *conn, const char *method, const char *version)
+/* Whether method, target and version are a word each, with one byte between them: over that, and
+ * over the NULs that were sent, the library has put NULs. */
+static bool is_line(const struct maas_http_conn *conn, const char *method, const char *url,
+		    const char *version)
+{
+	const char *method_end = end_of(method, in_name);
+
+	return !*method_end && method_end + 1 == url && conn->target_end &&
+	       conn->target_end + 1 == version;
+}
+
+int maas_http_head_read(struct maas_http_conn *conn, const char *method, const char *url,
+			const char *version)
 {
 	const union MHD_ConnectionInfo *info;
 	size_t max = conn->http->options.max_header_bytes;
@@ -192,6 +205,10 @@ int maas_http_head_read(struct maas_http_conn *conn, const char *method, const c
 
 	info = MHD_get_connection_info(conn->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
 	size = info ? info->header_size : 0;
+	if (!is_line(conn, method, url, version))
+		return refuse(conn, MHD_HTTP_BAD_REQUEST, "bad_header",
+			      "the request's line must be METHOD TARGET HTTP/1.1, with one blank "
+			      "between them and no control characters (RFC 9112, 3)");
 	walk.at = version + VERSION_BYTES;
 	if (walk.at <= method || walk.at > method + size)
 		walk.bad = true;

@@ -150,11 +150,11 @@ void maas_http_head_closed(struct maas_http_conn *conn);
 /* ---- a request */
 
 /*
- * Reads the head of a request into conn->req: its fields, and how its body is framed. `method` and
- * `version` are the library's. Returns as a handler does: a bad head is answered.
+ * Reads the head of a request into conn->req: its fields, and how its body is framed. `method`,
+ * `url` and `version` are the library's. Returns as a handler does: a bad head is answered.
  */
 MAAS_MUST_CHECK int maas_http_head_read(struct maas_http_conn *conn, const char *method,
-					const char *version);
+					const char *url, const char *version);
 
 /* Answers a request that a foreign web page made a browser send, or that was meant for another
  * host. Moves `*url` to the path of an absolute URL (RFC 9112, 3.2.2). */

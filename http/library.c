@@ -52,6 +52,15 @@ static bool has_many_arguments(const char *query)
 	return count > MAAS_HTTP_MAX_ARGUMENTS;
 }
 
+/* NULL where the target holds what ends one, or what no program agrees about: then the line can be
+ * read in two ways. */
+static const char *target_end(const char *line)
+{
+	while (line && (unsigned char)*line > ' ' && *line != 0x7f)
+		line++;
+	return line && !*line ? line : NULL;
+}
+
 void *maas_http_on_line(void *cls, const char *line, struct MHD_Connection *mhd)
 {
 	struct maas_http_conn *conn =
@@ -62,8 +71,9 @@ void *maas_http_on_line(void *cls, const char *line, struct MHD_Connection *mhd)
 	if (!conn)
 		return NULL;
 	maas_http_head_opened(conn);
+	conn->target_end = target_end(line);
 	conn->many_arguments = has_many_arguments(query);
-	/* The text is the library's own copy, which it is about to cut up. */
+	/* The library is about to cut the text up itself. */
 	if (conn->many_arguments)
 		query[1] = '\0';
 	return NULL;

@@ -155,7 +155,7 @@ static int begin(struct maas_http_conn *conn, const char *url, const char *metho
 
 	reset(conn, url, method);
 	atomic_fetch_add_explicit(&conn->http->metrics.active, 1, memory_order_relaxed);
-	r = maas_http_head_read(conn, method, version);
+	r = maas_http_head_read(conn, method, url, version);
 	if (!req->chunked)
 		maas_http_head_closed(conn);
 	if (!r)
