@@ -36,9 +36,10 @@ int maas_auth_token_make(char token[MAAS_AUTH_TOKEN])
 
 bool maas_auth_has_token(const char *word)
 {
-	const char *at = strstr(word, MARK);
-
-	return at && strspn(at, LETTERS) >= MAAS_AUTH_TOKEN - 1;
+	for (const char *at = word; (at = strstr(at, MARK)); at++)
+		if (strspn(at, LETTERS) >= MAAS_AUTH_TOKEN - 1)
+			return true;
+	return false;
 }
 
 void maas_auth_hash(const char *token, size_t len, uint8_t hash[MAAS_AUTH_HASH_BYTES])

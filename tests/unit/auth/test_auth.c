@@ -282,6 +282,8 @@ TEST(refused__with_the_line_and_the_remedy)
 		{"a tokn=" TOKEN, "here stands a token itself"},
 		{"a token=" TOKEN " owner=a", "here stands a token itself"},
 		{"a uid=" TOKEN, "here stands a token itself"},
+		{"a uid=1 owner=mt_a," TOKEN, "here stands a token itself"},
+		{"mt_a:" TOKEN " uid=1", "here stands a token itself"},
 		{"a token=mt_secret owner=a", "never the token itself"},
 		{"a token=sha256:" A "a owner=a", "64 lower-case hex digits"},
 		{"a token=sha256:A" A, "64 lower-case hex digits"},
