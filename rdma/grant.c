@@ -220,11 +220,25 @@ void maas_rdma_grant_await_extent(struct maas_rdma_grant *grant)
 	}
 }
 
+/* The end of its connection, which takes turns, comes to it before those that nobody waits for. */
+MAAS_COLD static void put_first(struct maas_rdma_grant *grant)
+{
+	LIST_REMOVE(grant, link);
+	LIST_INSERT_HEAD(&grant->conn->grants, grant, link);
+}
+
+/* There may be a key, which dies with the connection. */
+MAAS_COLD static void set_broken(struct maas_rdma_grant *grant)
+{
+	grant->state = MAAS_RDMA_GRANT_BROKEN;
+	if (!STAILQ_EMPTY(&grant->dead))
+		put_first(grant);
+}
+
 static void kill(struct maas_rdma_grant *grant)
 {
 	if (!maas_rdma_conn_usable(grant->conn)) {
-		grant->state =
-			MAAS_RDMA_GRANT_BROKEN; /* dies with the connection, which is ending */
+		set_broken(grant);
 		return;
 	}
 	grant->state = MAAS_RDMA_GRANT_REVOKING;
@@ -242,7 +256,7 @@ void maas_rdma_grant_made(struct maas_rdma_grant *grant, int status)
 		return;
 	}
 	if (status) {
-		grant->state = MAAS_RDMA_GRANT_BROKEN;
+		set_broken(grant);
 		tell_asker(grant, -ENOTCONN);
 		return;
 	}
@@ -258,7 +272,7 @@ void maas_rdma_grant_made(struct maas_rdma_grant *grant, int status)
 void maas_rdma_grant_killed(struct maas_rdma_grant *grant, int status)
 {
 	if (status) {
-		grant->state = MAAS_RDMA_GRANT_BROKEN;
+		set_broken(grant);
 		return;
 	}
 	maas_rdma_time(&grant->rdma->figures.revoke, end_ns(grant->rdma) - grant->started_ns);
@@ -368,6 +382,8 @@ void maas_rdma_grant_kill(struct maas_rdma_grant *grant, struct maas_rdma_task *
 		drop(grant, -ENOENT); /* there is no key yet, and to pin an extent may take long */
 	else if (grant->state == MAAS_RDMA_GRANT_BINDING)
 		grant->state = MAAS_RDMA_GRANT_DOOMED;
+	else if (grant->state == MAAS_RDMA_GRANT_BROKEN && task)
+		put_first(grant);
 }
 
 int maas_rdma_grants_end(struct maas_rdma_conn *conn)
@@ -375,20 +391,17 @@ int maas_rdma_grants_end(struct maas_rdma_conn *conn)
 	struct maas_rdma_grant *grant;
 	struct maas_rdma_grant *next;
 	unsigned int ended = 0;
-	bool all = true;
 
 	conn->quiet = false; /* so that the tasks of one grant drop no other grant */
 	for (grant = LIST_FIRST(&conn->grants); grant && ended < MAAS_RDMA_STEP; grant = next) {
 		next = LIST_NEXT(grant, link);
 		if (end_grant(grant))
 			ended++;
-		else
-			all = false;
 	}
 	conn->quiet = true;
 	if (ended == MAAS_RDMA_STEP)
 		return -EAGAIN;
-	return all ? maas_rdma_windows_free(conn) : -EBUSY;
+	return LIST_EMPTY(&conn->grants) ? maas_rdma_windows_free(conn) : -EBUSY;
 }
 
 void maas_rdma_grants_abandon(struct maas_rdma_conn *conn)

@@ -88,9 +88,10 @@ void maas_rdma_grant_kill(struct maas_rdma_grant *grant, struct maas_rdma_task *
 
 /*
  * The connection's queue pair is in ERR and no work is under way: kills its keys (windows
- * deallocated, regions deregistered), drops its grants and runs the tasks that wait for them.
- * Errors: -EAGAIN there are more keys than one turn of the thread should take; -EBUSY a key could
- * not be confirmed dead: it stays, and this is called again later.
+ * deallocated, regions deregistered), those first that somebody waits for, drops its grants and
+ * runs the tasks that wait for them. Errors: -EAGAIN there are more keys than one turn of the
+ * thread should take; -EBUSY a key could not be confirmed dead: it stays, and this is called again
+ * later.
  */
 MAAS_MUST_CHECK int maas_rdma_grants_end(struct maas_rdma_conn *conn);
 /* The connection would not end: tells those who wait for its keys that nothing is confirmed. */

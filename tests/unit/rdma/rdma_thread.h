@@ -38,4 +38,14 @@ static inline void thread_go_on(struct halt *halt)
 	atomic_store(&halt->over, true);
 }
 
+/* Returns when what was sent before is done. */
+static inline void thread_catch_up(void)
+{
+	static struct halt halt;
+
+	halt = (struct halt){.task.run = halt_here, .over = true};
+	assert_int_equal(maas_rdma_send(server.rdma, &halt.task), 0);
+	AWAIT(atomic_load(&halt.reached));
+}
+
 #endif

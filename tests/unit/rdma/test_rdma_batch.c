@@ -190,4 +190,147 @@ TEST(batch__that_fails_is_undone_in_steps)
 	assert_int_equal(live_slabs(), 0);
 }
 
+/* ---- one of many keys, whose connection has to end */
+
+struct wait {
+	struct told end;
+	uint64_t left; /* keys, when it came */
+};
+
+static void note_left(void *arg, int status)
+{
+	struct wait *wait = arg;
+
+	wait->left = server_stats().grants;
+	tell(&wait->end, status);
+}
+
+/* Returns when the thread has heard of it. */
+static void free_one(uint32_t i, struct wait *wait)
+{
+	char id[MAAS_SLAB_ID_TEXT];
+
+	*wait = (struct wait){0};
+	maas_lend_id(server.lend, refs[i], id);
+	assert_int_equal(maas_lend_free(server.lend, NULL, id, note_left, wait), -EINPROGRESS);
+	thread_catch_up();
+}
+
+static void expect_first(struct wait *wait, uint32_t others)
+{
+	AWAIT(wait->end.calls);
+	assert_int_equal(told(&wait->end), 0);
+	assert_in_range(wait->left, others, MAX_BATCH);
+}
+
+static void begin_with_batch(void)
+{
+	server_options.max_grants = MAX_BATCH + 1;
+	begin(mode);
+	assert_int_equal(run_batch(peer, MAX_BATCH), 0);
+}
+
+/* What nobody waits for dies after it, in the end that the silence of the device leads to. */
+TEST(free__of_one_of_many_that_is_not_invalidated)
+{
+	static const uint32_t one[] = {0, MAX_BATCH / 2, MAX_BATCH - 1};
+
+	mode = MAAS_RDMA_KEYS_WINDOW;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(one); i++) {
+		struct wait wait;
+
+		begin_with_batch();
+		fake_hold(FAKE_OP(IBV_WR_LOCAL_INV));
+		free_one(one[i], &wait);
+		AWAIT(fake_num_held() == 1);
+		ahead_ms += MAAS_RDMA_WORK_MS;
+		expect_first(&wait, MAX_BATCH - 1);
+		fake_release();
+		server_close();
+	}
+}
+
+TEST(free__of_one_of_many_regions_that_will_not_go)
+{
+	struct wait wait;
+
+	mode = MAAS_RDMA_KEYS_MR;
+	begin_with_batch();
+	fake_fail_nth(FAKE_ENDS, 1);
+	free_one(0, &wait);
+	expect_first(&wait, MAX_BATCH - 1);
+}
+
+/* The connection ends, and the device does not flush its work: no key can be killed by itself. */
+static void begin_ending(void)
+{
+	AWAIT(server_stats().connected == 1);
+	fake_mute(true);
+	maas_rdma_key_ops.probe(server.rdma, peer_ref(peer));
+	AWAIT(fake_num_held() == 1);
+	peer_renew(peer);
+	peer_ask_with_ticket(peer_again(peer));
+	AWAIT(server_stats().ending == 1);
+}
+
+static void free_first_of_ending(void)
+{
+	struct wait wait;
+
+	free_one(0, &wait);
+	ahead_ms += MAAS_RDMA_WORK_MS;
+	expect_first(&wait, MAX_BATCH - 1);
+	fake_mute(false);
+}
+
+TEST_MODES(free__of_one_of_many_that_are_ending)
+{
+	begin_with_batch();
+	begin_ending();
+	free_first_of_ending();
+}
+
+/* The free waits for the key of the other one first. */
+TEST(free__of_one_of_many_that_another_has)
+{
+	struct peer *other;
+	char id[MAAS_SLAB_ID_TEXT];
+
+	mode = MAAS_RDMA_KEYS_MR;
+	begin_with_batch();
+	begin_ending();
+	other = peer_open("two");
+	maas_lend_id(server.lend, refs[0], id);
+	(void)get_key(other, id);
+	free_first_of_ending();
+}
+
+/* Its bind is flushed: then the key is neither live nor being invalidated. */
+TEST(free__of_one_of_many_that_are_bound)
+{
+	enum { MANY = MAAS_RDMA_STEP + 8 };
+	const struct maas_lend_alloc_request request = {.size_bytes = 1024, .count = MANY};
+	static struct told granted[MANY];
+	struct maas_lend_allocation first;
+	char id[MAAS_SLAB_ID_TEXT];
+	struct wait wait;
+
+	memset(granted, 0, sizeof(granted));
+	server_options.max_grants = MANY;
+	begin(MAAS_RDMA_KEYS_WINDOW);
+	assert_int_equal(maas_lend_allocate(server.lend, &request, refs, &first), 0);
+	fake_hold(FAKE_OP(IBV_WR_BIND_MW));
+	for (uint32_t i = 0; i < MANY; i++) {
+		maas_lend_id(server.lend, refs[i], id);
+		start_key(peer, id, &keys[i], &granted[i]);
+	}
+	AWAIT(server_stats().grants == MANY && fake_num_held());
+	free_one(0, &wait);
+	ahead_ms += MAAS_RDMA_WORK_MS;
+	expect_first(&wait, MANY - 1);
+	for (uint32_t i = 0; i < MANY; i++)
+		assert_int_not_equal(told(&granted[i]), 0);
+	fake_release();
+}
+
 RDMA_TEST_MAIN()
