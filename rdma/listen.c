@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <sodium.h>
 #include <string.h>
@@ -42,25 +41,19 @@ static int bind_id(struct rdma_cm_id *id, const char *addr, uint16_t port)
 	return r;
 }
 
-static int set_nonblocking(int fd)
-{
-	int flags = fcntl(fd, F_GETFL);
-
-	return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
-}
-
 int maas_rdma_listen_prepare(struct maas_rdma *rdma, char *error)
 {
 	int r;
 
 	errno = 0;
 	rdma->cm = rdma_create_event_channel();
-	r = rdma->cm ? set_nonblocking(rdma->cm->fd) : errno ? -errno : -ENODEV;
-	if (r)
-		snprintf(error, MAAS_RDMA_ERROR,
-			 "no connection manager (/dev/infiniband/rdma_cm): %s; load its module: "
-			 "modprobe rdma_ucm",
-			 strerror(-r));
+	if (rdma->cm)
+		return 0;
+	r = errno ? -errno : -ENODEV;
+	snprintf(error, MAAS_RDMA_ERROR,
+		 "no connection manager (/dev/infiniband/rdma_cm): %s; load its module: "
+		 "modprobe rdma_ucm",
+		 strerror(-r));
 	return r;
 }
 
