@@ -21,8 +21,8 @@ int maas_free(struct maas *maas, const char *id)
 		maas->transport->drop_key(maas, id);
 	maas_request_init(&request, "DELETE", "/allocate/%s", id);
 	r = maas_call(maas, &request, 0);
-	/* An earlier try may have freed the allocation, and only its answer was lost. */
-	if (r == -ENOENT && request.tries > 1)
+	/* An earlier try may have freed the allocation. */
+	if (r == -ENOENT && maas_request_repeated(&request))
 		r = 0;
 	maas_request_fini(&request);
 	return r;
@@ -112,7 +112,7 @@ int maas_free_many(struct maas *maas, const char *const *ids, uint32_t count, bo
 	if (!r)
 		r = read_freed(&request.text, &asked);
 	/* As in maas_free(). */
-	if (r >= 0 && request.tries > 1) {
+	if (r >= 0 && maas_request_repeated(&request)) {
 		if (ret_missing)
 			memset(ret_missing, 0, count * sizeof(*ret_missing));
 		r = (int)count;

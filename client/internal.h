@@ -251,6 +251,13 @@ MAAS_MUST_CHECK int maas_client_transfer_end(struct maas_client_transfer *transf
 /* Only frees, for an outcome that nobody asks for. */
 void maas_client_transfer_drop(struct maas_client_transfer *transfer);
 
+/* Whether a try before the last may have been carried out, and only its answer was lost: not one
+ * that was refused. */
+static inline bool maas_request_repeated(const struct maas_request *request)
+{
+	return request->tries - request->refused > 1;
+}
+
 /* True when a request that failed with `error` may be sent again. */
 MAAS_MUST_CHECK bool maas_request_again(struct maas *maas, struct maas_request *request, int error);
 

@@ -249,8 +249,8 @@ int maas_free(struct maas *maas, const char *id);
 /*
  * Gives back up to MAAS_MAX_BATCH allocations in one request; an unknown id is no error. Returns
  * how many were freed. `ret_missing` (`count` flags, may be NULL) tells which ids were unknown.
- * After a retry, ids that are unknown count as freed: the first try may have freed them, and only
- * its answer was lost. Errors: those of every call.
+ * After a retry because the connection broke, ids that are unknown count as freed: an earlier try
+ * may have freed them, and only its answer was lost. Errors: those of every call.
  */
 int maas_free_many(struct maas *maas, const char *const *ids, uint32_t count, bool *ret_missing);
 

@@ -136,6 +136,26 @@ TEST(refused__a_session_too)
 	assert_int_equal(stub.connections, 2);
 }
 
+/* What the server refused for its token was not done. */
+TEST(refused__a_free_freed_nothing)
+{
+	const char *unknown = NO("404", "{\"code\":\"unknown_allocation\",\"message\":\"no\"}");
+	const char *ids[] = {SOME_ID};
+	bool missing = false;
+
+	open_with("mt_old\n");
+	stub_say(NULL, unknown);
+	stub_token = "mt_new";
+	put_token("mt_new\n");
+	assert_int_equal(maas_free(maas, SOME_ID), -ENOENT);
+	stub_say(NULL, OK("{\"freed\":0,\"unknown\":[\"" SOME_ID "\"]}"));
+	stub_token = "mt_old";
+	put_token("mt_old\n");
+	assert_int_equal(maas_free_many(maas, ids, 1, &missing), 0);
+	assert_true(missing);
+	assert_int_equal(stub.connections, 2 + 2);
+}
+
 /* ---- renewals of a session */
 
 static void open_session(void)
