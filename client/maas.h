@@ -291,7 +291,8 @@ struct maas_range {
  * Copies `len` bytes at `offset` to `buf`; 0 bytes do nothing. After an error `buf` may hold a part
  * of the bytes. Errors: -ENOENT, -ERANGE outside of the allocation, and those of every call; over
  * RDMA also -EKEYREVOKED the session is lost, or the server's device refused the key and then a
- * fresh one, -EDQUOT the server gives no key, -EFAULT and -ENOMEM the buffer cannot be pinned.
+ * fresh one, -EDQUOT the server gives no key, -EFAULT and -ENOMEM the buffer cannot be pinned. Over
+ * RDMA whoever may only read has a key that only reads, for as long as the connection lives.
  */
 int maas_read(struct maas *maas, const char *id, uint64_t offset, void *buf, size_t len);
 

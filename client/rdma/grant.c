@@ -182,7 +182,7 @@ static int keep(struct maas_rdma_client *rdma, const struct maas_rdma_client_gra
 
 void maas_rdma_client_add_grant(struct maas *maas, const char *id, const json_t *rdma)
 {
-	struct maas_rdma_client_grant grant;
+	struct maas_rdma_client_grant grant = {0};
 	uint64_t connection;
 
 	if (!json_is_object(rdma) || !maas_rdma_client_id_set(&grant.id, id))
@@ -205,31 +205,47 @@ void maas_rdma_client_drop_grant(struct maas *maas, const char *text)
 
 /* ---- requests for keys */
 
+static int request_key(struct maas_rdma_client *rdma, const char *session, const char *access,
+		       uint64_t deadline_ms, struct maas_rdma_client_grant *grant,
+		       uint64_t *ret_connection)
+{
+	struct maas_request request;
+	json_t *answer;
+	int r;
+
+	maas_request_init(&request, "POST", "/allocate/%s/grant", grant->id.text);
+	request.json = true;
+	maas_buf_printf(&request.head, "{\"session\":\"%s\",\"access\":\"%s\"}", session, access);
+	r = maas_call_json_until(rdma->maas, &request, deadline_ms, &answer);
+	if (!r) {
+		const json_t *member = json_object_get(answer, "rdma");
+
+		r = read_grant(member ? member : answer, grant, ret_connection);
+		json_decref(answer);
+	}
+	maas_request_fini(&request);
+	return r;
+}
+
 /* Asks the server for a key and keeps the key. */
 static int ask_for(struct maas_rdma_client *rdma, const struct maas_rdma_client_id *id,
 		   uint64_t deadline_ms)
 {
 	struct maas_rdma_client_grant grant = {.id = *id};
 	char session[MAAS_ID_BYTES];
-	struct maas_request request;
 	uint64_t connection;
-	json_t *answer;
 	int r;
 
 	r = maas_client_session_need(rdma->maas, session);
 	if (r)
 		return r;
-	maas_request_init(&request, "POST", "/allocate/%s/grant", id->text);
-	request.json = true;
-	maas_buf_printf(&request.head, "{\"session\":\"%s\",\"access\":\"rw\"}", session);
-	r = maas_call_json_until(rdma->maas, &request, deadline_ms, &answer);
-	if (!r) {
-		const json_t *member = json_object_get(answer, "rdma");
-
-		r = read_grant(member ? member : answer, &grant, &connection);
-		json_decref(answer);
+	r = request_key(rdma, session, "rw", deadline_ms, &grant, &connection);
+	/* Whoever may only read, or has been given such a key, is told so when writing. */
+	if (r == -EPERM || r == -EEXIST) {
+		r = request_key(rdma, session, "r", deadline_ms, &grant, &connection);
+		grant.read_len = grant.len;
+		grant.len = 0;
 	}
-	maas_request_fini(&request);
 	if (r == -EKEYREVOKED)
 		maas_client_session_unknown(rdma->maas, session);
 	return r ? r : keep(rdma, &grant, connection);

@@ -24,7 +24,8 @@ struct maas_rdma_client_id {
 struct maas_rdma_client_grant {
 	struct maas_rdma_client_id id;
 	uint64_t addr;
-	uint64_t len;
+	uint64_t len;	   /* that may be read and written */
+	uint64_t read_len; /* of a key that only reads, whose `len` is 0; else 0 */
 	uint32_t rkey;
 };
 

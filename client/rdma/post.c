@@ -79,19 +79,27 @@ static MAAS_INLINE void ring(struct maas_rdma_client *rdma, struct maas_rdma_cli
 	maas_rdma_client_break(rdma);
 }
 
-MAAS_COLD static int fail_range(uint64_t len)
+/* For a range that is not within the bytes that may be written. */
+MAAS_COLD static int check_range(const struct maas_rdma_client_range *range, bool read)
 {
-	return maas_fail(-ERANGE, "the range lies outside of the allocation: it has %llu bytes",
-			 (unsigned long long)len);
+	const struct maas_rdma_client_grant *grant = range->grant;
+	uint64_t len = grant->len ? grant->len : grant->read_len;
+
+	if (range->len > len || range->offset > len - range->len)
+		return maas_fail(-ERANGE,
+				 "the range lies outside of the allocation: it has %llu bytes",
+				 (unsigned long long)len);
+	return read ? 0 : maas_fail(-EPERM, "the key that the server gives may only read");
 }
 
-/*
- * Makes a chain of work requests as far as there is room; looks at all that is left of the
- * operation before any of it is posted. An operation that does not fit goes in several parts, but
- * only when nothing else is under way: otherwise it waits whole.
- */
-static MAAS_INLINE int post_now(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+/* Makes a chain of work requests as far as there is room; looks at all that is left of the
+ * operation before any of it is posted. What does not fit goes in several parts, but only when
+ * nothing else is under way: otherwise it waits whole. Errors: -EROFS a range needs a `careful`
+ * look. */
+static MAAS_INLINE int try_post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+				bool careful)
 {
+	enum ibv_wr_opcode opcode = op->read ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
 	uint32_t room = rdma->device.depth - (uint32_t)atomic_load(&rdma->posted);
 	struct maas_rdma_client_request *request = rdma->device.requests;
 	struct maas_rdma_client_range *range = op->next;
@@ -106,8 +114,9 @@ static MAAS_INLINE int post_now(struct maas_rdma_client *rdma, struct maas_rdma_
 		if (!grant)
 			goto err_slots;
 		if (range->len > grant->len || range->offset > grant->len - range->len) {
-			r = fail_range(grant->len);
-			goto err_slots;
+			r = careful ? check_range(range, op->read) : -EROFS;
+			if (r)
+				goto err_slots;
 		}
 		if (count == room || !find_local(rdma, op, range, request)) {
 			rest = rest ? rest : range;
@@ -116,7 +125,7 @@ static MAAS_INLINE int post_now(struct maas_rdma_client *rdma, struct maas_rdma_
 		}
 		request->wr.wr_id = (uintptr_t)op;
 		request->wr.next = &request[1].wr;
-		request->wr.opcode = op->read ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
+		request->wr.opcode = opcode;
 		request->wr.wr.rdma.remote_addr = grant->addr + range->offset;
 		request->wr.wr.rdma.rkey = grant->rkey;
 		request++;
@@ -138,8 +147,19 @@ err_slots:
 	return r;
 }
 
-/* Holds the lock, for as long as the keys are good. Those of the ranges that were not yet posted.
- */
+MAAS_COLD static int post_carefully(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	return try_post(rdma, op, true);
+}
+
+static MAAS_INLINE int post_now(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	int r = try_post(rdma, op, false);
+
+	return r == -EROFS ? post_carefully(rdma, op) : r;
+}
+
+/* Holds the lock while the keys are good. Those of the ranges that were not yet posted. */
 static void find_keys(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	for (struct maas_rdma_client_range *range = op->next; range < op->end; range++)
@@ -299,8 +319,7 @@ static MAAS_INLINE int add(struct maas_rdma_client *rdma, struct maas_rdma_clien
 	return 0;
 }
 
-/* Holds the lock. Copies a range in as many pieces as the device takes. Errors: -EINVAL, -ENOMEM.
- */
+/* Holds the lock. Copies a range in pieces that the device takes. Errors: -EINVAL, -ENOMEM. */
 MAAS_COLD static int add_pieces(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 				const struct maas_range *from)
 {

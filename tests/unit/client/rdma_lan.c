@@ -183,6 +183,15 @@ static void expect_end(struct told *end, int r)
 	assert_int_equal(r == -EINPROGRESS ? told(end) : r, 0);
 }
 
+void lan_grant_read(const char *id, const char *session)
+{
+	struct maas_lend_key key;
+	struct told end = {0};
+
+	expect_end(&end, maas_lend_grant(lan.lend, NULL, id, session, MAAS_LEND_ACCESS_READ, &key,
+					 tell, &end));
+}
+
 void lan_ungrant(const char *id, const char *session)
 {
 	struct told end = {0};

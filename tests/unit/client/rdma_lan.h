@@ -26,6 +26,8 @@ const char *lan_url(void);
 unsigned long lan_live_slabs(void);
 unsigned long lan_grants(void);
 unsigned long lan_sessions(void);
+/* A session has a key that only reads an allocation. */
+void lan_grant_read(const char *id, const char *session);
 /* The key of a session to an allocation dies. */
 void lan_ungrant(const char *id, const char *session);
 void lan_end_session(const char *session);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Other principals again and again, beside requests and RDMA of two of them: one that is always
- * there loses nothing, and one that comes and goes reads no wrong byte. A thread each.
+ * libmaas over RDMA for principals. One that may only read has keys that only read. Other
+ * principals again and again, beside requests and RDMA of two of them: one that is always there
+ * loses nothing, and one that comes and goes reads no wrong byte. A thread each.
  */
 #include <unistd.h>
 
@@ -118,6 +119,54 @@ static void reload_beside_work(const char *keys)
 	threads_join(&comes.thread, 1);
 	if (stays.failures)
 		fail_msg("%u failed: %s", stays.failures, stays.error);
+}
+
+/* `maas`, by AUTO, for a principal that may read what `other`, by RDMA too, has just written. */
+static void open_reader(void)
+{
+	char text[512];
+
+	lan_open(NULL, "auto");
+	make_token(&stays);
+	make_token(&comes);
+	snprintf(text, sizeof(text), "stays token=%s owner=stays\ncomes token=%s read=stays\n",
+		 stays.hash, comes.hash);
+	lan_principals(text);
+	other = client_open(lan_url(), OPTIONS(.token_file = stays.file));
+	memory = client_alloc(other, PIECE);
+	assert_int_equal(maas_write(other, memory.id, 0, "a", 1), 0);
+	maas = client_open(lan_url(), OPTIONS(.token_file = comes.file));
+	assert_int_equal(maas_transport(maas), MAAS_TRANSPORT_RDMA);
+}
+
+TEST(reader__reads_and_does_not_write)
+{
+	char at[4] = "";
+
+	open_reader();
+	assert_int_equal(maas_read(maas, memory.id, 0, at, 1), 0);
+	assert_int_equal(*at, 'a');
+	expect_error(maas_write(maas, memory.id, 0, "b", 1), -EPERM, "only read");
+	assert_int_equal(maas_read(maas, memory.id, PIECE - 1, at, 2), -ERANGE);
+	assert_int_equal(maas_read(maas, memory.id, 0, at, 1), 0);
+	assert_int_equal(*at, 'a');
+	submit_write(RANGE(memory.id, 0, at, 1), 0, NULL);
+	client_done(-EPERM);
+}
+
+/* Somebody asked for the key by HTTP, in the name of the session. */
+TEST(reader__has_the_key_that_its_session_has)
+{
+	char at[4] = "";
+
+	begin();
+	open_other();
+	memory = client_alloc(other, 1);
+	assert_int_equal(maas_write(other, memory.id, 0, "b", 1), 0);
+	lan_grant_read(memory.id, client_session().id);
+	assert_int_equal(maas_read(maas, memory.id, 0, at, 1), 0);
+	assert_int_equal(*at, 'b');
+	assert_int_equal(maas_write(maas, memory.id, 0, "c", 1), -EPERM);
 }
 
 TEST(reload__beside_requests_and_windows)
