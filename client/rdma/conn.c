@@ -16,11 +16,10 @@
 #include "base/wire.h"
 #include "client/rdma/internal.h"
 
-#define RETRIES	     7 /* the most there is: seconds on the usual devices */
-#define FLUSH_MS     1000
-#define NO_LISTENER  8	/* "invalid service id", Table 108 of the InfiniBand specification */
-#define EVENT_SLICE  50 /* ms: between looks at the deadlines of operations */
-#define DETAIL_BYTES 64
+#define RETRIES	    7 /* the most there is: seconds on the usual devices */
+#define FLUSH_MS    1000
+#define NO_LISTENER 8  /* "invalid service id", Table 108 of the InfiniBand specification */
+#define EVENT_SLICE 50 /* ms: between looks at the deadlines of operations */
 
 /* An attempt to connect; on success `conn` is the connection. */
 struct attempt {
@@ -309,17 +308,33 @@ err_destroy:
 	return r;
 }
 
+/* A ticket, and until when it is waited for. */
+struct ask {
+	struct maas *maas;
+	uint64_t deadline_ms;
+	struct maas_ticket ticket;
+};
+
+static int ask_ticket(void *arg)
+{
+	struct ask *ask = arg;
+
+	return maas_client_session_ticket(ask->maas, ask->deadline_ms, &ask->ticket);
+}
+
 int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms)
 {
-	struct maas_ticket ticket;
-	struct attempt attempt = {.rdma = rdma, .ticket = &ticket};
+	struct ask ask = {.maas = rdma->maas, .deadline_ms = ticket_ms};
+	struct attempt attempt = {.rdma = rdma, .ticket = &ask.ticket};
+	struct maas_rdma_client_task task;
 	int r;
 
-	r = maas_client_session_ticket(rdma->maas, ticket_ms, &ticket);
-	if (!r && !ticket.port)
-		r = maas_fail(-EOPNOTSUPP, "the server at %s has no RDMA", rdma->maas->url.text);
-	if (r)
-		return r;
+	maas_rdma_client_task_start(rdma, &task, ask_ticket, &ask);
+	maas_rdma_client_task_join(&task);
+	if (task.error)
+		return maas_fail(task.error, "%s", task.words);
+	if (!ask.ticket.port)
+		return maas_fail(-EOPNOTSUPP, "the server at %s has no RDMA", rdma->maas->url.text);
 	attempt.deadline_ms = maas_clock_ms() + rdma->maas->options.connect_timeout_ms;
 	r = dial(&attempt);
 	if (r)

@@ -228,10 +228,12 @@ static int request_key(struct maas_rdma_client *rdma, const char *session, const
 }
 
 /* Asks the server for a key and keeps the key. */
-static int ask_for(struct maas_rdma_client *rdma, const struct maas_rdma_client_id *id,
-		   uint64_t deadline_ms)
+static int ask(void *arg)
 {
-	struct maas_rdma_client_grant grant = {.id = *id};
+	const struct maas_rdma_client_ask *one = arg;
+	struct maas_rdma_client_grant grant = {.id = one->id};
+	struct maas_rdma_client *rdma = one->rdma;
+	uint64_t deadline_ms = one->deadline_ms;
 	char session[MAAS_ID_BYTES];
 	uint64_t connection;
 	int r;
@@ -249,16 +251,6 @@ static int ask_for(struct maas_rdma_client *rdma, const struct maas_rdma_client_
 	if (r == -EKEYREVOKED)
 		maas_client_session_unknown(rdma->maas, session);
 	return r ? r : keep(rdma, &grant, connection);
-}
-
-static void *ask(void *arg)
-{
-	struct maas_rdma_client_ask *one = arg;
-
-	maas_error_clear();
-	one->error = ask_for(one->rdma, &one->id, one->deadline_ms);
-	snprintf(one->words, sizeof(one->words), "%s", maas_error());
-	return NULL;
 }
 
 /* The first range, from `from` on, without a key, or NULL. */
@@ -307,14 +299,10 @@ uint32_t maas_rdma_client_asks_find(struct maas_rdma_client *rdma,
 void maas_rdma_client_asks_run(struct maas_rdma_client_ask *asks, uint32_t count,
 			       uint64_t deadline_ms)
 {
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count; i++) {
 		asks[i].deadline_ms = deadline_ms;
-	for (uint32_t i = 1; i < count; i++)
-		asks[i].beside = !maas_thread_start(&asks[i].thread, ask, &asks[i]);
+		maas_rdma_client_task_start(asks[i].rdma, &asks[i].task, ask, &asks[i]);
+	}
 	for (uint32_t i = 0; i < count; i++)
-		if (!asks[i].beside)
-			ask(&asks[i]);
-	for (uint32_t i = 0; i < count; i++)
-		if (asks[i].beside)
-			pthread_join(asks[i].thread, NULL);
+		maas_rdma_client_task_join(&asks[i].task);
 }

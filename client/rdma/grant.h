@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The keys of allocations, by id: keys that came with an answer, and keys that are asked for. A key
- * is good on the connection that the key was made for, and on no other: the table has those of the
- * connection there is.
+ * The keys of allocations, by id: keys that came with an answer, and keys that were asked for. A
+ * key is good on the connection that the key was made for, and on no other: the table has those of
+ * the connection there is.
  */
 #ifndef MAAS_CLIENT_RDMA_GRANT_H
 #define MAAS_CLIENT_RDMA_GRANT_H
@@ -10,8 +10,6 @@
 #include <string.h>
 
 #include "client/internal.h"
-
-struct maas_rdma_client_op;
 
 /* An id, padded with zeros. All zeros: none. */
 struct maas_rdma_client_id {
@@ -53,27 +51,5 @@ static inline bool maas_rdma_client_id_is(const struct maas_rdma_client_id *a,
 {
 	return memcmp(a, b, sizeof(*a)) == 0;
 }
-
-/* ---- grant: requests for keys, side by side */
-
-#define MAAS_RDMA_ASKS 8
-
-struct maas_rdma_client_ask {
-	struct maas_rdma_client *rdma;
-	struct maas_rdma_client_id id;
-	uint64_t deadline_ms;
-	pthread_t thread;
-	bool beside; /* a thread asks; else the caller of asks_run() does */
-	int error;   /* the outcome, and its sentence */
-	char words[MAAS_ERROR_BYTES];
-};
-
-/* The keys that an operation misses, as many as are asked for at once. Returns how many. */
-MAAS_MUST_CHECK uint32_t
-maas_rdma_client_asks_find(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
-			   struct maas_rdma_client_ask asks[MAAS_RDMA_ASKS]);
-/* Without `lock`. Asks for the keys; each of `asks` has its outcome afterwards. */
-void maas_rdma_client_asks_run(struct maas_rdma_client_ask *asks, uint32_t count,
-			       uint64_t deadline_ms);
 
 #endif

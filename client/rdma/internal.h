@@ -23,6 +23,7 @@
  *   device   device, protection domain, completion queue, slots: last longer than a connection
  *   conn     one connection, from the ticket to its end
  *   thread   gets keys and connections, watches deadlines
+ *   task     requests to the server beside the thread
  *
  * `lock` guards all that is needed to post. The role of the poller (`polling`), which one thread
  * has at a time, guards all that is needed to complete. An operation takes each once. Order: role,
@@ -147,6 +148,44 @@ void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_cl
 /* See maas_rdma_client_wake(). */
 MAAS_COLD void maas_rdma_client_wake_all(struct maas_rdma_client *rdma);
 
+/* ---- task: a request to the server, in a thread of a moment */
+
+struct maas_rdma_client_task {
+	struct maas_rdma_client *rdma;
+	int (*work)(void *arg);
+	void *arg;
+	pthread_t thread;
+	bool beside; /* in that thread; else in the one that started the task */
+	_Atomic bool done;
+	int error; /* the outcome, and its sentence */
+	char words[MAAS_ERROR_BYTES];
+};
+
+/* Without `lock`. */
+void maas_rdma_client_task_start(struct maas_rdma_client *rdma, struct maas_rdma_client_task *task,
+				 int (*work)(void *arg), void *arg);
+/* Without `lock`. Waits for the outcome, and sees to the deadlines of operations meanwhile. */
+void maas_rdma_client_task_join(struct maas_rdma_client_task *task);
+
+/* ---- grant: requests for keys, side by side */
+
+#define MAAS_RDMA_ASKS 8
+
+struct maas_rdma_client_ask {
+	struct maas_rdma_client *rdma;
+	struct maas_rdma_client_id id;
+	uint64_t deadline_ms;
+	struct maas_rdma_client_task task;
+};
+
+/* The keys that an operation misses, as many as are asked for at once. Returns how many. */
+MAAS_MUST_CHECK uint32_t
+maas_rdma_client_asks_find(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
+			   struct maas_rdma_client_ask asks[MAAS_RDMA_ASKS]);
+/* Without `lock`. Asks for the keys; each of `asks` has its outcome afterwards. */
+void maas_rdma_client_asks_run(struct maas_rdma_client_ask *asks, uint32_t count,
+			       uint64_t deadline_ms);
+
 /* ---- connection */
 
 enum maas_rdma_client_link {
@@ -207,6 +246,8 @@ void maas_rdma_client_device_fini(struct maas_rdma_client_device *device);
 
 /* ---- thread */
 
+/* Ends posted operations whose time is over, and with them the connection. Any thread. */
+void maas_rdma_client_end_late(struct maas_rdma_client *rdma);
 MAAS_MUST_CHECK int maas_rdma_client_thread_start(struct maas_rdma_client *rdma);
 void maas_rdma_client_thread_stop(struct maas_rdma_client *rdma);
 

@@ -55,7 +55,7 @@ static struct maas_rdma_client_op *next_late(struct maas_rdma_client *rdma,
 }
 
 /* What is posted can only be had back with all else of its queue pair. */
-static void end_late(struct maas_rdma_client *rdma)
+void maas_rdma_client_end_late(struct maas_rdma_client *rdma)
 {
 	struct maas_rdma_client_op *op;
 	bool late;
@@ -254,15 +254,17 @@ static void serve(struct worker *worker)
 		return;
 	maas_rdma_client_asks_run(asks, count, step_deadline(rdma));
 	for (uint32_t i = 0; i < count; i++) {
-		if (asks[i].error && may_pass(asks[i].error)) {
+		int error = asks[i].task.error;
+
+		if (error && may_pass(error)) {
 			passing = &asks[i];
-		} else if (asks[i].error) {
-			maas_error_set("%s", asks[i].words);
-			key_failed(worker, &asks[i].id, asks[i].error);
+		} else if (error) {
+			maas_error_set("%s", asks[i].task.words);
+			key_failed(worker, &asks[i].id, error);
 		}
 	}
 	if (passing)
-		key_failed(worker, &passing->id, passing->error);
+		key_failed(worker, &passing->id, passing->task.error);
 	else
 		worker->failures = 0;
 }
@@ -324,7 +326,7 @@ static void *run(void *arg)
 	while (!atomic_load(&rdma->stop)) {
 		maas_rdma_client_events(rdma);
 		maas_rdma_client_expire(rdma);
-		end_late(rdma);
+		maas_rdma_client_end_late(rdma);
 		work(&worker);
 		sleep_a_while(&worker);
 	}

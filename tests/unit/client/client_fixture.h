@@ -89,7 +89,7 @@ void server_stop(void);
 /* Of the stub and of the proxy. */
 struct listener {
 	char url[64];
-	_Atomic unsigned int connections; /* which had one request each */
+	_Atomic unsigned int connections; /* those of the stub had one request each */
 	int fd;
 	pthread_t thread;
 };
@@ -111,9 +111,14 @@ void stub_say(const char *next, const char *then);
 /* An answer that redirects; it stands until the next call. */
 MAAS_PRINTF(2, 3) const char *stub_redirect(const char *status, const char *location, ...);
 
+/* Passes connections on to the server at `url`, 64 in all; of the first `losses` the first answer
+ * is lost. */
+void proxy_start(const char *url, unsigned int losses);
+/* Nothing gets through, until this is false again. */
+extern _Atomic bool proxy_stalled;
+
 /*
- * Starts maasd and passes connections on to it, one request each; of the first `losses` the answer
- * is lost. Opens `maas` at the proxy, and `other` at maasd.
+ * Starts maasd, and the proxy before it. Opens `maas` at the proxy, and `other` at maasd.
  */
 void proxy_open(unsigned int losses, const struct maas_options *options);
 

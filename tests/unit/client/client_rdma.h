@@ -40,16 +40,21 @@ static inline void expect_works(char value)
 }
 
 /* The memory begins with a piece of 'a'. `options` may be NULL. */
-static inline void begin_with(const struct fake_rules *rules, const char *keys,
-			      const struct maas_options *options)
+static inline void begin_at(const char *url, const struct maas_options *options)
 {
-	lan_open(rules, keys);
 	memset(bytes, 0, sizeof(bytes));
-	maas = client_open(lan_url(), options);
+	maas = client_open(url, options);
 	memory = client_alloc(maas, LAN_LARGEST);
 	assert_int_equal(maas_buffer_register(maas, bytes, LAN_LARGEST, &buffer), 0);
 	assert_int_equal(maas_transport(maas), MAAS_TRANSPORT_RDMA);
 	assert_int_equal(write_one('a'), 0);
+}
+
+static inline void begin_with(const struct fake_rules *rules, const char *keys,
+			      const struct maas_options *options)
+{
+	lan_open(rules, keys);
+	begin_at(lan_url(), options);
 }
 
 static inline void begin(void)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Servers that misbehave: one thread for each, one connection at a time. */
+/* Servers that misbehave: one thread for each, and one for each connection of the proxy. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -148,6 +148,7 @@ const char *stub_redirect(const char *status, const char *location, ...)
 struct listener proxy;
 static struct sockaddr_in behind; /* maasd */
 static unsigned int proxy_losses;
+_Atomic bool proxy_stalled;
 
 /* Copies the bytes that have come. False: the reader's side is closed. */
 static bool pass(int from, int to)
@@ -158,43 +159,72 @@ static bool pass(int from, int to)
 	return n > 0 && write(to, data, (size_t)n) == n;
 }
 
+struct passage {
+	pthread_t thread;
+	int client;
+	bool lose; /* the answer */
+};
+
 /* Until one side closes, or, on a connection that loses its answer, until that has come. */
-static void pass_on(int client, int to, bool lose)
+static void pass_on(const struct passage *at, int to)
 {
-	struct pollfd wait[2] = {{.fd = client, .events = POLLIN}, {.fd = to, .events = POLLIN}};
+	struct pollfd wait[2] = {{.fd = at->client, .events = POLLIN},
+				 {.fd = to, .events = POLLIN}};
 
 	while (poll(wait, 2, -1) > 0) {
-		if (wait[0].revents && !pass(client, to))
+		while (proxy_stalled)
+			nap();
+		if (wait[0].revents && !pass(at->client, to))
 			return;
-		if (wait[1].revents && (lose || !pass(to, client)))
+		if (wait[1].revents && (at->lose || !pass(to, at->client)))
 			return;
 	}
 }
 
+static void *run_passage(void *arg)
+{
+	const struct passage *at = arg;
+	int to = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (connect(to, (struct sockaddr *)&behind, sizeof(behind)) == 0)
+		pass_on(at, to);
+	close(to);
+	close(at->client);
+	return NULL;
+}
+
 static void *run_proxy(void *arg)
 {
+	struct passage passages[MAX_HELD];
+	unsigned int count = 0;
 	int client;
 
-	while ((client = accept4(proxy.fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
-		int to = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		unsigned int before = proxy.connections++;
+	while (count < MAX_HELD && (client = accept4(proxy.fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+		struct passage *at = &passages[count++];
 
-		if (connect(to, (struct sockaddr *)&behind, sizeof(behind)) == 0)
-			pass_on(client, to, before < proxy_losses);
-		close(to);
-		close(client);
+		at->client = client;
+		at->lose = proxy.connections++ < proxy_losses;
+		CHECK(!pthread_create(&at->thread, NULL, run_passage, at));
 	}
+	proxy_stalled = false;
+	while (count)
+		CHECK(!pthread_join(passages[--count].thread, NULL));
 	return arg;
+}
+
+void proxy_start(const char *url, unsigned int losses)
+{
+	proxy_losses = losses;
+	behind.sin_family = AF_INET;
+	behind.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	behind.sin_port = htons((uint16_t)strtoul(strrchr(url, ':') + 1, NULL, 10));
+	listener_start(&proxy, run_proxy);
 }
 
 void proxy_open(unsigned int losses, const struct maas_options *options)
 {
 	server_start();
-	proxy_losses = losses;
-	behind.sin_family = AF_INET;
-	behind.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	behind.sin_port = htons((uint16_t)strtoul(strrchr(server.url, ':') + 1, NULL, 10));
-	listener_start(&proxy, run_proxy);
+	proxy_start(server.url, losses);
 	maas = client_open(proxy.url, options);
 	other = client_open(server.url, NULL);
 }

@@ -53,6 +53,68 @@ TEST(timeout__gives_the_buffer_back)
 	AWAIT(fake_live().qps == 2);
 }
 
+/* `maas` by the proxy, and memory that `other` borrowed. */
+static struct maas_allocation begin_stalled(void)
+{
+	struct maas_allocation at;
+
+	lan_open(NULL, "auto");
+	proxy_start(lan_url(), 0);
+	begin_at(proxy.url, NULL);
+	open_other();
+	at = client_alloc(other, 1);
+	proxy_stalled = true;
+	return at;
+}
+
+/* The transport's thread waits for the answer to a request, which has more time than the write. */
+static void expect_timeout_beside(void (*act)(const struct maas_allocation *at),
+				  const struct maas_allocation *at)
+{
+	uint64_t start_ms;
+
+	act(at);
+	nap_ms(50); /* the request is under way */
+	start_ms = maas_clock_ms();
+	submit_write(RANGE(memory.id, 0, bytes, PIECE), SHORT_MS, NULL);
+	AWAIT(client_readable(0));
+	assert_in_range(maas_clock_ms() - start_ms, SHORT_MS, 1000);
+	client_done(-ETIMEDOUT);
+}
+
+static void need_key(const struct maas_allocation *at)
+{
+	fake_hold(FAKE_DATA);
+	submit_read(RANGE(at->id, 0, bytes, 1), 0, NULL);
+}
+
+TEST(timeout__while_a_key_is_asked_for)
+{
+	struct maas_allocation at = begin_stalled();
+
+	expect_timeout_beside(need_key, &at);
+	proxy_stalled = false;
+	fake_release();
+	client_done(0);
+}
+
+static void break_connection(const struct maas_allocation *at)
+{
+	fake_fail_next(IBV_WR_RDMA_READ, IBV_WC_RETRY_EXC_ERR);
+	submit_read(RANGE(memory.id, 0, bytes, 1), 0, NULL);
+	(void)at;
+	(void)client_readable(0); /* polls */
+}
+
+TEST(timeout__while_a_ticket_is_asked_for)
+{
+	struct maas_allocation at = begin_stalled();
+
+	expect_timeout_beside(break_connection, &at);
+	proxy_stalled = false;
+	client_done(0);
+}
+
 TEST(close__with_work_under_way)
 {
 	begin();
