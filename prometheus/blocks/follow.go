@@ -327,7 +327,7 @@ func (c *Copier) removeAncestors() error {
 
 func (c *Copier) hasChildHereLocked(id ulid.ULID) bool {
 	for other, d := range c.blocks {
-		if d.here && c.known.ancestor(id, other) {
+		if d.readable() && c.known.ancestor(id, other) {
 			return true
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb/tombstones"
+	"golang.org/x/sys/unix"
 
 	"github.com/maas-memory/maas/prometheus/memory"
 )
@@ -47,7 +48,7 @@ type block struct {
 	files []file
 
 	here     bool
-	state    string   // Of the pair's files, when the pair was read.
+	state    string   // Of the pair's files, when the pair was read; empty while the block here cannot be read.
 	pair     [32]byte // Checksum of the pair in the data directory.
 	pairSize int64
 	since    time.Time // When the block was first seen here.
@@ -56,6 +57,9 @@ type block struct {
 
 	remote *remote // Nil while the block is not whole in remote memory.
 }
+
+// readable says whether the block is here, and could be read at the last look.
+func (b *block) readable() bool { return b.here && b.state != "" }
 
 func (b *block) size() (sum int64) {
 	for _, f := range b.files {
@@ -83,16 +87,40 @@ func (p *pair) whole(m *meta) bool {
 	return err == nil && stones.Total() == m.Stats.NumTombstones
 }
 
-// readPair reads the pair in a block's directory; state changes whenever the pair does.
+// readBlock reads the pair of the block in a directory, and lists the other files. The database takes no link for a
+// block, either.
+func readBlock(dir string) (p pair, m meta, files []file, err error) {
+	info, err := os.Lstat(dir)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "read", Path: dir, Err: unix.ENOTDIR}
+	}
+	if err == nil {
+		p, m, err = readPair(dir)
+	}
+	if err == nil {
+		files, err = listFiles(dir)
+	}
+	return p, m, files, err
+}
+
+// readPair reads the pair in a block's directory, which has the block's name.
 func readPair(dir string) (p pair, m meta, err error) {
-	if p.Meta, err = os.ReadFile(filepath.Join(dir, metaName)); err != nil {
+	path := filepath.Join(dir, metaName)
+	if p.Meta, err = os.ReadFile(path); err != nil {
 		return p, m, err
 	}
 	p.Tombstones, err = os.ReadFile(filepath.Join(dir, tombstonesName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return p, m, err
 	}
-	return p, m, json.Unmarshal(p.Meta, &m)
+	err = json.Unmarshal(p.Meta, &m)
+	if err == nil && m.ULID.String() != filepath.Base(dir) {
+		err = fmt.Errorf("it is that of %s", m.ULID)
+	}
+	if err != nil {
+		err = &fs.PathError{Op: "read", Path: path, Err: err}
+	}
+	return p, m, err
 }
 
 // pairState differs between two states of a pair; empty if there is no block.
@@ -175,18 +203,25 @@ func (c *Copier) lookFor(changes bool) error {
 		clear(here)
 		for _, e := range entries {
 			id, err := ulid.ParseStrict(e.Name())
-			if err != nil || !e.IsDir() {
+			if err != nil {
 				continue
 			}
-			if c.presentLocked(id) && !changes {
+			known := c.presentLocked(id)
+			if known && !changes {
 				here[id] = true
 				continue
 			}
-			is, change := c.lookAtLocked(id)
-			if is {
+			is, change := false, false
+			if e.IsDir() { // The database takes no link for a block, either.
+				is, change = c.lookAtLocked(id)
+			}
+			switch {
+			case is:
 				here[id] = true
-			} else if _, err := os.Lstat(filepath.Join(c.o.Dir, e.Name())); errors.Is(err, fs.ErrNotExist) {
+			case isGone(filepath.Join(c.o.Dir, e.Name())):
 				again = true
+			case known: // Deleted is only a block whose whole directory went.
+				here[id], c.blocks[id].state = true, ""
 			}
 			changed = changed || change
 		}
@@ -210,7 +245,13 @@ func (c *Copier) presentLocked(id ulid.ULID) bool {
 	return b != nil && b.here
 }
 
-// lookAtLocked says whether there is a block of this name, and whether it has changed.
+// isGone says whether there is surely no file, nor a directory, of this name.
+func isGone(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// lookAtLocked says whether there is a block of this name that can be read, and whether it has changed.
 func (c *Copier) lookAtLocked(id ulid.ULID) (is, changed bool) {
 	dir := filepath.Join(c.o.Dir, id.String())
 	state := pairState(dir)
@@ -218,19 +259,15 @@ func (c *Copier) lookAtLocked(id ulid.ULID) (is, changed bool) {
 	if state == "" || b != nil && b.state == state {
 		return state != "", false
 	}
-	p, m, err := readPair(dir)
-	if err != nil || m.ULID != id || pairState(dir) != state {
-		return b != nil && b.here, false
+	p, m, files, err := readBlock(dir)
+	if err != nil || pairState(dir) != state {
+		return false, false
 	}
 	if !p.whole(&m) && c.torn[id] != state {
 		c.torn[id] = state // The next look finds it whole, or, if the writer died, still the same.
-		return b != nil && b.here, false
-	}
-	delete(c.torn, id)
-	files, err := listFiles(dir)
-	if err != nil {
 		return false, false
 	}
+	delete(c.torn, id)
 	if b == nil {
 		b = &block{}
 		c.blocks[id] = b

@@ -267,12 +267,13 @@ func (c *Copier) restsLocked(b *block) bool {
 	return c.partial[b.ULID] == nil && c.database != nil && time.Since(b.since) < c.o.Rest && c.database.Compacting()
 }
 
-// evictLocked frees, among this number of the oldest groups, the oldest block in remote memory that is also here.
+// evictLocked frees, among this number of the oldest groups, the oldest block in remote memory that is also here, and
+// can be read.
 func (c *Copier) evictLocked(groups int) bool {
 	for i := range groups {
 		g := c.plan.groups[len(c.plan.groups)-1-i]
 		for _, b := range slices.Backward(g.blocks) {
-			if !b.here {
+			if !b.readable() {
 				continue
 			}
 			if b.remote != nil {
