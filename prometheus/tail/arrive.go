@@ -166,7 +166,7 @@ func (f *Follower) end(mint int64) error {
 	if err := f.bringLate(); err != nil {
 		return err
 	}
-	if err := f.current.end(); err != nil {
+	if err := errors.Join(f.current.end(), memory.SyncDir(filepath.Join(f.dir, "wal"))); err != nil {
 		return err
 	}
 	f.head = f.mayBegin()

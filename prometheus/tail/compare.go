@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/prometheus/prometheus/tsdb/wlog"
@@ -31,6 +32,9 @@ func Compare(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, 
 		plan = [][]*remotefile.File{nil, nil, nil} // Nobody could start from this.
 	}
 	c := comparison{ctx: ctx, mem: mem}
+	if err := c.start(plan, dir); err != nil {
+		return 0, fmt.Errorf("compare the checkpoint of the data directory with remote memory: %w", err)
+	}
 	for i, kind := range []remotefile.Kind{remotefile.WAL, remotefile.WBL} {
 		local, err := listLog(dir, kind)
 		if err != nil {
@@ -57,6 +61,58 @@ type comparison struct {
 	met    bool // The two have bytes in common.
 	behind bool // Remote memory has records that the directory lacks.
 	forked bool // The directory has records in the place of others.
+}
+
+// start looks for the beginning of the directory's log. If that is lost, or is not as it was written, and remote memory
+// has it, remote memory has records that the directory lacks.
+func (c *comparison) start(plan [][]*remotefile.File, dir string) error {
+	wal, err := listLog(dir, remotefile.WAL)
+	if err != nil || len(wal) == 0 {
+		return err
+	}
+	checkpoint, err := listCheckpoint(filepath.Dir(wal[0].path))
+	if err != nil {
+		return err
+	}
+	whole := hasStart(slices.Concat(wal, checkpoint))
+	if remote := plan[0]; whole && len(remote) > 0 && len(checkpoint) > 0 && remote[0].Name().Number == checkpoint[0].name.Number {
+		if whole, err = c.same(remote, checkpoint); err != nil {
+			return err
+		}
+	}
+	if whole || len(plan[0])+len(plan[1]) == 0 {
+		return nil
+	}
+	c.behind = true
+	end := int64(-1) // Of what remote memory has.
+	for _, f := range slices.Concat(plan[0], plan[1]) {
+		end = max(end, int64(f.Name().Number))
+	}
+	c.forked = int64(wal[0].name.Number) > end+1 // Between the two, something is missing.
+	return nil
+}
+
+// same says whether the parts of a checkpoint are those in remote memory.
+func (c *comparison) same(remote []*remotefile.File, local []localFile) (bool, error) {
+	if len(remote) != len(local) {
+		return false, nil
+	}
+	for i, f := range remote {
+		n, err := commonPrefix(f, local[i], c.reads(f))
+		if err != nil || n != f.Len() || n != local[i].info.Size() {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// reads reads a remote file, each piece with a time limit of its own.
+func (c *comparison) reads(f *remotefile.File) readFunc {
+	return func(p []byte, off int64) error {
+		ctx, cancel := context.WithTimeout(c.ctx, readTimeout)
+		defer cancel()
+		return f.ReadAt(ctx, c.mem, p, off)
+	}
 }
 
 // log compares the segments of one log.
@@ -87,11 +143,7 @@ func (c *comparison) log(remote []*remotefile.File, local []localFile) error {
 
 // segment compares one segment, and says whether remote memory has records of it that the directory lacks.
 func (c *comparison) segment(f *remotefile.File, l localFile) (behind bool, err error) {
-	read := func(p []byte, off int64) error {
-		ctx, cancel := context.WithTimeout(c.ctx, readTimeout)
-		defer cancel()
-		return f.ReadAt(ctx, c.mem, p, off)
-	}
+	read := c.reads(f)
 	n, err := commonPrefix(f, l, read)
 	if err != nil {
 		return false, err

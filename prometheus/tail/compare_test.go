@@ -97,6 +97,74 @@ func (d *dataDir) requireRestores(want map[string]string) {
 	require.Equal(d.t, want, other.contents())
 }
 
+// Without the checkpoint in front of it, a log has most samples of series that nobody knows. Remote memory has it.
+func TestOpen__a_directory_that_lost_the_beginning_of_its_log(t *testing.T) {
+	const checkpoint, parts = "wal/checkpoint.00000001", 2
+	more := func(d *dataDir) { d.append(walThree, 5000); d.segments("wal/00000004", wblZero) }
+	for name, lose := range map[string]func(d *dataDir){
+		"its checkpoint":                      func(d *dataDir) { d.remove(checkpoint) },
+		"its checkpoint, and more came":       func(d *dataDir) { more(d); d.remove(checkpoint) },
+		"the names of the checkpoint's parts": func(d *dataDir) { d.remove(checkpoint); d.mkdir(checkpoint) },
+		"the last part":                       func(d *dataDir) { d.remove(checkpoint + "/00000001") },
+		"a part, and more came":               func(d *dataDir) { more(d); d.remove(checkpoint + "/00000000") },
+		"the end of a part":                   func(d *dataDir) { d.cut(checkpoint+"/00000001", 1000) },
+		"a segment, too":                      func(d *dataDir) { d.remove(checkpoint, walTwo) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newLog(t)
+			d.run(d.truncate)
+			want := d.contents()
+			lose(d)
+			for name, b := range d.contents() {
+				if len(b) > len(want[name]) {
+					want[name] = b
+				}
+			}
+			m := d.open()
+			require.True(t, m.Behind())
+			restoreTo(d, m)
+			require.Equal(t, want, d.contents())
+			require.NoError(t, m.Close())
+			d.run(func() {})
+			d.requireRestores(want)
+		})
+	}
+}
+
+// A log that begins where the one in remote memory has not arrived does not continue it.
+func TestOpen__a_log_without_a_beginning_behind_a_gap(t *testing.T) {
+	d := newLog(t)
+	d.run(d.truncate)
+	d.segments("wal/00000004", "wal/00000005")
+	d.remove("wal/checkpoint.00000001", walTwo, walThree, "wal/00000004")
+	require.ErrorIs(t, maastest.Err(d.connect(true)), memory.ErrForked)
+}
+
+// A checkpoint that is lost under a running Prometheus stays in remote memory until there is another one.
+func TestTail__keeps_the_beginning_of_the_log_when_the_directory_has_lost_it(t *testing.T) {
+	d := newLog(t)
+	n := d.start()
+	d.truncate()
+	n.looks() // When the second look has the log, the first one has the checkpoint.
+	n.looks()
+	d.remove("wal/checkpoint.00000001")
+	for range 3 {
+		n.looks()
+	}
+	n.attachesAnew()
+	d.segments("wal/00000004")
+	n.looks()
+	n.looks()
+	_, there := d.look()
+	require.Equal(t, map[remotefile.Name]bool{checkpointOne: true, {Kind: remotefile.Checkpoint, Number: 1, Part: 1}: true,
+		wal(2): true, wal(3): true, wal(4): true}, there)
+	d.checkpoint(2, 1, walTwo)
+	n.stop()
+	_, there = d.look()
+	require.False(t, there[checkpointOne])
+	d.requireRestores(d.contents())
+}
+
 // A copy of a directory has the same log as long as it adds nothing, even if the original was started since. Once it
 // adds something, it has another log.
 func TestOpen__an_older_copy_goes_on_with_what_the_original_wrote(t *testing.T) {

@@ -52,15 +52,17 @@ func (t *Tail) remote(f localFile, truncations int) (*remoteFile, error) {
 }
 
 // freeGone frees what is no longer in the directory. It runs after all that is there was copied: a new checkpoint
-// is complete before the segments that it replaces go.
+// is complete before the segments that it replaces go. If the directory has lost the beginning of its log, remote memory
+// keeps that until there is another checkpoint.
 func (t *Tail) freeGone(local []localFile) error {
 	have := make(map[remotefile.Name]bool, len(local))
 	for _, f := range local {
 		have[f.name] = true
 	}
+	begins := hasStart(local)
 	t.mu.Lock()
 	for name, r := range t.files {
-		if !have[name] {
+		if !have[name] && (begins || name.Kind != remotefile.WAL && name.Kind != remotefile.Checkpoint) {
 			t.dead = append(t.dead, r.file)
 			delete(t.files, name)
 		}
@@ -70,8 +72,8 @@ func (t *Tail) freeGone(local []localFile) error {
 }
 
 // attach takes over what the server holds. These files stay: one that equals the local file byte for byte; a
-// longer log, once it is cut; and, until freeGone, the files that a newer checkpoint replaces. All others are
-// freed and copied again.
+// longer log, once it is cut; a checkpoint that the directory's log needs and has lost; and, until freeGone, the files
+// that a newer checkpoint replaces. All others are freed and copied again.
 func (t *Tail) attach(arena *memory.Arena) error {
 	t.mu.RLock()
 	truncations := t.truncations
@@ -90,7 +92,7 @@ func (t *Tail) attach(arena *memory.Arena) error {
 	t.mu.Unlock()
 
 	kept := map[remotefile.Name]*remoteFile{}
-	hasLog := false
+	hasLog, begins := false, hasStart(local)
 	var dead []*remotefile.File
 	for _, f := range arena.Listing.Files {
 		if k := f.Name().Kind; k == remotefile.Block || k == remotefile.Chunks && !t.o.Chunks {
@@ -103,7 +105,7 @@ func (t *Tail) attach(arena *memory.Arena) error {
 				return err
 			}
 		}
-		if !ok && !superseded(f.Name(), local) {
+		if needed := f.Name().Kind == remotefile.Checkpoint && !begins; !ok && !needed && !superseded(f.Name(), local) {
 			dead = append(dead, f)
 			continue
 		}

@@ -5,6 +5,7 @@
 package tail
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,7 +47,7 @@ func moveHead(from, to string) error {
 		return err
 	}
 	for _, name := range names {
-		if err := memory.SyncDir(filepath.Join(from, name)); err != nil {
+		if err := syncDirs(filepath.Join(from, name)); err != nil {
 			return err
 		}
 		if err := os.Rename(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
@@ -54,6 +55,16 @@ func moveHead(from, to string) error {
 		}
 	}
 	return memory.SyncDir(to)
+}
+
+// syncDirs makes the names below a directory survive a crash, also those in directories in it: the parts of a checkpoint.
+func syncDirs(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		return memory.SyncDir(path)
+	})
 }
 
 // putAside takes a directory's head out of it, the log first. If the directory has no log, an earlier start moved

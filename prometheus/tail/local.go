@@ -127,6 +127,27 @@ func listCheckpoint(walDir string) ([]localFile, error) {
 	return listSet(dir, remotefile.Name{Kind: remotefile.Checkpoint, Number: uint32(newest)}, 0)
 }
 
+// hasStart says whether the beginning of a log is among these files: segment 0, or a checkpoint of all that was in front
+// of the first segment. Without it, nobody knows which series most samples belong to.
+func hasStart(files []localFile) bool {
+	first, end, parts := int64(-1), int64(-1), uint32(0)
+	for _, f := range files {
+		switch f.name.Kind {
+		case remotefile.WAL:
+			if first < 0 {
+				first = int64(f.name.Number)
+			}
+		case remotefile.Checkpoint:
+			if f.name.Part != parts {
+				return first == 0
+			}
+			end = int64(f.name.Number)
+			parts++
+		}
+	}
+	return first <= end+1
+}
+
 // listSnapshot lists the parts of the newest chunk snapshot, chunk_snapshot.NUMBER.OFFSET, which a shutdown
 // leaves. A snapshot gets its name when it is complete.
 func listSnapshot(dataDir string) ([]localFile, error) {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -85,6 +86,11 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 	if damaged && !memory.IsEmpty(dir) {
 		logger.Error("MaaS memory does not hold the whole log of this owner; the data directory's own stays")
 		return Restored{}, nil
+	}
+	if m.Behind() {
+		if err := r.keepLonger(dir, plan); err != nil {
+			return done, fmt.Errorf("keep what the data directory's log has in addition: %w", err)
+		}
 	}
 	// Before the log is there: whatever ends this start, the next one that finds the log must know where its
 	// head begins.
@@ -190,6 +196,81 @@ func (r *restorer) addSegment(checkpoint, wal []*remotefile.File) error {
 		return nil
 	}
 	return os.WriteFile(r.path(remotefile.Name{Kind: remotefile.WAL, Number: checkpoint[0].Name().Number + 1}, 0), nil, 0o666)
+}
+
+// keepLonger takes what the directory has behind a log from remote memory that is otherwise the same: a directory may have
+// lost only the beginning of its log.
+func (r *restorer) keepLonger(dir string, plan [][]*remotefile.File) error {
+	for i, kind := range []remotefile.Kind{remotefile.WAL, remotefile.WBL} {
+		local, err := listLog(dir, kind)
+		if err != nil {
+			return err
+		}
+		files, end := plan[1+i], int64(-1)
+		switch {
+		case len(files) > 0:
+			end = int64(files[len(files)-1].Name().Number)
+		case kind == remotefile.WAL:
+			end = int64(plan[0][0].Name().Number)
+		case len(local) > 0:
+			end = int64(local[0].name.Number) - 1
+		}
+		for _, l := range local {
+			longer, goesOn, err := r.continues(files, end, l)
+			if err != nil {
+				return err
+			}
+			if longer {
+				err = r.copyFrom(l)
+				end = max(end, int64(l.name.Number))
+			}
+			if err != nil {
+				return err
+			}
+			if !goesOn {
+				break
+			}
+		}
+	}
+	return r.syncs.Wait()
+}
+
+// continues says whether a local segment has more than the same segment in remote memory, or follows the segment end, and
+// whether the next one may.
+func (r *restorer) continues(files []*remotefile.File, end int64, l localFile) (longer, goesOn bool, err error) {
+	i := slices.IndexFunc(files, func(f *remotefile.File) bool { return f.Name() == l.name })
+	if i < 0 {
+		number := int64(l.name.Number)
+		return number == end+1, number <= end+1, nil
+	}
+	f := files[i]
+	n, err := commonPrefix(f, l, func(p []byte, off int64) error {
+		return r.read(func(ctx context.Context, mem remotefile.Memory) error { return f.ReadAt(ctx, mem, p, off) })
+	})
+	if last, _ := f.Last(); last {
+		return false, n == f.Len(), err // Zeros may be behind it.
+	}
+	return n == f.Len() && l.info.Size() > n, n == f.Len(), err
+}
+
+// copyFrom puts a copy of a local file in the place of a remote one.
+func (r *restorer) copyFrom(l localFile) error {
+	path := r.path(l.name, 0)
+	in, err := os.Open(l.path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return err
+	}
+	out, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer r.syncs.Go(func() error { return errors.Join(out.Sync(), out.Close()) })
+	_, err = io.Copy(out, in)
+	return err
 }
 
 type restorer struct {

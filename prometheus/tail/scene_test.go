@@ -332,6 +332,17 @@ func (n *node) copies(bytes int) {
 // looks waits until a look that begins now has ended, and all that it saw is copied.
 func (n *node) looks() { maastest.Must(n.tail.AwaitLook(n.d.t.Context(), n.tail.NextLook()))(n.d.t) }
 
+// attachesAnew makes the process doubt its server, and waits until it has attached what is there.
+func (n *node) attachesAnew() {
+	n.d.t.Helper()
+	arena := n.Arena()
+	_ = n.Read("read", time.Second, func(ctx context.Context, c *memory.Conn) error {
+		return c.Read(ctx, "0198c0de-0000-8000-8000-000000000000", 0, make([]byte, 1))
+	})
+	maastest.Eventually(n.d.t, "the server is looked at anew", func() bool { return n.Up() && n.Arena() != arena })
+	n.looks()
+}
+
 // stepper is a Tail whose looks are called by the test.
 type stepper struct {
 	*Tail
