@@ -127,14 +127,12 @@ static int tie_one(struct maas_lend *lend, struct maas_slab_ref ref,
 		   struct maas_lend_session *session, uint32_t value)
 {
 	struct maas_slab_info info;
-	uint32_t deadline_s;
+	uint32_t renewed;
 	int r;
 
-	/* Whoever found the id in a list may have freed the allocation already … */
-	if (maas_slab_get(lend->slab, ref, &info))
-		return 0;
-	/* … or renewed its lease. */
-	if (!session && maas_lend_lease_find(&lend->leases, ref, &deadline_s))
+	/* Whoever found the id in a list may have freed the allocation already, or renewed it. */
+	if (maas_slab_get(lend->slab, ref, &info) ||
+	    maas_lend_lease_find(&lend->leases, ref, &renewed))
 		return 0;
 	if (!session)
 		return maas_lend_lease_start(lend, ref, value);
@@ -172,12 +170,11 @@ static int tie(struct maas_lend *lend, const struct canonical *request,
 	int r = 0;
 
 	for (uint32_t i = 0; i < request->count && !r; i += MAAS_LEND_STEP) {
-		uint32_t count = request->count - i;
+		uint32_t left = request->count - i;
 
-		if (count > MAAS_LEND_STEP)
-			count = MAAS_LEND_STEP;
 		pthread_mutex_lock(&lend->lock);
-		r = tie_some(lend, request, refs + i, count);
+		r = tie_some(lend, request, refs + i,
+			     left < MAAS_LEND_STEP ? left : MAAS_LEND_STEP);
 		pthread_mutex_unlock(&lend->lock);
 	}
 	return r;
@@ -493,12 +490,10 @@ int maas_lend_allocate_granted(struct maas_lend *lend,
 		.arg = arg,
 	};
 	r = allocate_once(lend, &canonical, request, ret_refs, keyed);
-	if (r == -EINPROGRESS)
-		return r; /* the one under way has it. NOLINT(clang-analyzer-unix.Malloc) */
-	if (r) {
+	if (r && r != -EINPROGRESS) /* else the one under way has it */
 		free(keyed);
-		return r;
-	}
+	if (r)
+		return r; /* NOLINT(clang-analyzer-unix.Malloc) */
 	describe_new(lend, &canonical, ret_refs[0], ret_first);
 	start_keyed(keyed);
 	return -EINPROGRESS;

@@ -176,7 +176,7 @@ TEST(renew__starts_anew)
 
 /* ---- a renewal between two holds of the lock of an allocation of many */
 
-#define LATE_TTL_S 3600
+#define LATE_TTL_S 3600u
 static bool is_renewal_due;
 
 /* What a list may show that the allocation has not given a lease yet: the last of the batch. */
@@ -216,7 +216,7 @@ TEST(renew__outlasts_the_allocation_still_under_way)
 	expect_found(&last, "64 of 64 bytes of (nobody), 0 s old, ttl 3600 of 3600 s");
 	pass_ms(7000);
 	assert_int_equal(live_slabs(), 1);
-	expect_lapse(&last, (LATE_TTL_S - 7) * 1000);
+	expect_lapse(&last, (LATE_TTL_S - UINT64_C(7)) * 1000);
 }
 
 /* A slot's next life must not inherit the lease of the last one. */

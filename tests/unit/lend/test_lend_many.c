@@ -9,8 +9,8 @@
 #define MANY	140000
 #define BATCH	MAAS_SLAB_MAX_BATCH
 #define POOL	(16u << 20)
-#define IN_TICK (MAAS_LEND_TICK_STEPS * MAAS_LEND_STEP) /* and less than all */
-#define IN_CALL (4 * MAAS_LEND_STEP)
+#define IN_TICK (UINT64_C(1) * MAAS_LEND_TICK_STEPS * MAAS_LEND_STEP) /* and less than all */
+#define IN_CALL (UINT64_C(4) * MAAS_LEND_STEP)
 
 static uint64_t last_steps;    /* at the last pause */
 static uint64_t longest_steps; /* between two of them */
