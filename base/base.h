@@ -91,7 +91,7 @@ bool maas_log_enabled(enum maas_log_level level);
 /* Logs one line; control characters in the text are escaped. Threading: any thread. */
 void maas_log(enum maas_log_level level, const char *fmt, ...) MAAS_PRINTF(2, 3);
 
-/* The same with a text that is made already. */
+/* The same with a text that is made already; it is no line of maas_log_set_program(). */
 void maas_log_text(enum maas_log_level level, const char *text, size_t len);
 
 #define log_err(...)   maas_log(MAAS_LOG_ERR, __VA_ARGS__)

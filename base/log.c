@@ -465,15 +465,10 @@ void maas_log(enum maas_log_level level, const char *fmt, ...)
 
 void maas_log_text(enum maas_log_level level, const char *text, size_t len)
 {
-	const char *name = atomic_load_explicit(&program, memory_order_relaxed);
 	char copy[MAAS_LOG_TEXT_BYTES];
 
 	if (!maas_log_enabled(level))
 		return;
-	if (name) {
-		maas_log(level, "%.*s", (int)len, text);
-		return;
-	}
 	len = len < MAAS_LOG_TEXT_BYTES ? len : MAAS_LOG_TEXT_BYTES - 1;
 	memcpy(copy, text, len);
 	log_line(level, NULL, copy, len);
