@@ -6,27 +6,16 @@
 
 /* ---- GET /health */
 
-static void write_string_or_null(struct maas_buf *out, const char *text)
-{
-	if (text)
-		maas_buf_json(out, text);
-	else
-		maas_buf_str(out, "null");
-}
-
 static void write_rdma(struct maas_buf *out, const struct maas_http_rdma *rdma)
 {
-	maas_buf_str(out, "{\"device\":");
-	write_string_or_null(out, rdma->device);
-	maas_buf_str(out, ",\"gid\":");
-	write_string_or_null(out, rdma->gid);
+	maas_http_write_text(out, "{\"device\":", rdma->device);
+	maas_http_write_text(out, ",\"gid\":", rdma->gid);
 	maas_buf_str(out, ",\"port\":");
 	if (rdma->port)
 		maas_buf_u64(out, rdma->port);
 	else
 		maas_buf_str(out, "null");
-	maas_buf_str(out, ",\"keys\":");
-	write_string_or_null(out, rdma->keys);
+	maas_http_write_text(out, ",\"keys\":", rdma->keys);
 	maas_buf_str(out, ",\"isolation\":");
 	maas_buf_str(out, rdma->isolation_json ? rdma->isolation_json : "null");
 	maas_buf_str(out, ",\"state\":");
@@ -84,12 +73,6 @@ static void write_state(struct maas_http *http, struct maas_buf *out)
 	maas_buf_str(out, "\"");
 }
 
-static void write_u64(struct maas_buf *out, const char *before, uint64_t value)
-{
-	maas_buf_str(out, before);
-	maas_buf_u64(out, value);
-}
-
 int maas_http_health(struct maas_http_conn *conn)
 {
 	struct maas_http *http = conn->http;
@@ -104,13 +87,13 @@ int maas_http_health(struct maas_http_conn *conn)
 	maas_slab_stats(http->options.slab, &stats);
 	maas_buf_add(out, http->health_head.data, http->health_head.len);
 	write_state(http, out);
-	write_u64(out, "},\"timestamp\":", maas_clock_wall_s());
-	write_u64(out, ",\"uptime_seconds\":",
-		  (conn->req.start_ns - http->started_ns) / UINT64_C(1000000000));
-	write_u64(out, ",\"memory\":{\"max_pool_size\":", stats.max_bytes);
-	write_u64(out, ",\"backed_bytes\":", stats.backed_bytes);
-	write_u64(out, ",\"allocated_bytes\":", stats.live_bytes);
-	write_u64(out, ",\"in_use_bytes\":", stats.requested_bytes);
+	maas_http_write_number(out, "},\"timestamp\":", maas_clock_wall_s());
+	maas_http_write_number(out, ",\"uptime_seconds\":",
+			       (conn->req.start_ns - http->started_ns) / UINT64_C(1000000000));
+	maas_http_write_number(out, ",\"memory\":{\"max_pool_size\":", stats.max_bytes);
+	maas_http_write_number(out, ",\"backed_bytes\":", stats.backed_bytes);
+	maas_http_write_number(out, ",\"allocated_bytes\":", stats.live_bytes);
+	maas_http_write_number(out, ",\"in_use_bytes\":", stats.requested_bytes);
 	maas_buf_str(out, "}}\n");
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }
@@ -124,8 +107,8 @@ static int not_ready(struct maas_http_conn *conn, const struct maas_lend_key_sta
 
 	maas_buf_str(out, "{\"status\":\"");
 	maas_buf_str(out, status);
-	write_u64(out, "\",\"bytes_registered\":", keys->registered_bytes);
-	write_u64(out, ",\"bytes_total\":", keys->wanted_bytes);
+	maas_http_write_number(out, "\",\"bytes_registered\":", keys->registered_bytes);
+	maas_http_write_number(out, ",\"bytes_total\":", keys->wanted_bytes);
 	maas_buf_str(out, ",\"error\":{\"code\":\"");
 	maas_buf_str(out, status);
 	maas_buf_str(out, "\",\"message\":\"");
@@ -177,27 +160,28 @@ int maas_http_ready(struct maas_http_conn *conn)
 
 static void write_class(struct maas_buf *out, const struct maas_slab_class_stats *class)
 {
-	write_u64(out, "{\"slab_size\":", class->slab_bytes);
-	write_u64(out, ",\"total_slabs\":", class->total_slabs);
-	write_u64(out, ",\"free_slabs\":", class->free_slabs);
-	write_u64(out, ",\"used_slabs\":", class->used_slabs);
-	write_u64(out, ",\"waiting_slabs\":", class->waiting_slabs);
-	write_u64(out, ",\"quarantined_slabs\":", class->quarantined_slabs);
-	write_u64(out, ",\"allocated_bytes\":", class->used_slabs * class->slab_bytes);
-	write_u64(out, ",\"requested_bytes\":", class->requested_bytes);
+	maas_http_write_number(out, "{\"slab_size\":", class->slab_bytes);
+	maas_http_write_number(out, ",\"total_slabs\":", class->total_slabs);
+	maas_http_write_number(out, ",\"free_slabs\":", class->free_slabs);
+	maas_http_write_number(out, ",\"used_slabs\":", class->used_slabs);
+	maas_http_write_number(out, ",\"waiting_slabs\":", class->waiting_slabs);
+	maas_http_write_number(out, ",\"quarantined_slabs\":", class->quarantined_slabs);
+	maas_http_write_number(out, ",\"allocated_bytes\":", class->used_slabs * class->slab_bytes);
+	maas_http_write_number(out, ",\"requested_bytes\":", class->requested_bytes);
 	maas_buf_str(out, "}");
 }
 
 static void write_sessions(struct maas_buf *out, const struct maas_lend_stats *stats)
 {
-	write_u64(out, "],\"sessions\":{\"active\":", stats->sessions);
-	write_u64(out, ",\"lapsed\":", stats->lapsed_sessions);
-	write_u64(out, "},\"leases\":{\"lapsed_allocations\":", stats->lapsed_allocations);
-	write_u64(out, "},\"owners\":", stats->owners);
-	write_u64(out, ",\"request_ids\":", stats->request_ids);
-	write_u64(out, ",\"transfers\":{\"active\":", stats->transfers);
-	write_u64(out, ",\"forced\":", stats->forced_transfers);
-	write_u64(out, ",\"pending_frees\":", stats->pending_frees);
+	maas_http_write_number(out, "],\"sessions\":{\"active\":", stats->sessions);
+	maas_http_write_number(out, ",\"lapsed\":", stats->lapsed_sessions);
+	maas_http_write_number(out,
+			       "},\"leases\":{\"lapsed_allocations\":", stats->lapsed_allocations);
+	maas_http_write_number(out, "},\"owners\":", stats->owners);
+	maas_http_write_number(out, ",\"request_ids\":", stats->request_ids);
+	maas_http_write_number(out, ",\"transfers\":{\"active\":", stats->transfers);
+	maas_http_write_number(out, ",\"forced\":", stats->forced_transfers);
+	maas_http_write_number(out, ",\"pending_frees\":", stats->pending_frees);
 	maas_buf_str(out, "}");
 }
 
@@ -209,16 +193,16 @@ static void write_keys(struct maas_http *http, struct maas_buf *out)
 		maas_buf_str(out, ",\"rdma\":null}\n");
 		return;
 	}
-	write_u64(out, ",\"rdma\":{\"connections\":", keys.connected);
-	write_u64(out, ",\"grants\":", keys.grants);
-	write_u64(out, ",\"registered_bytes\":", keys.registered_bytes);
+	maas_http_write_number(out, ",\"rdma\":{\"connections\":", keys.connected);
+	maas_http_write_number(out, ",\"grants\":", keys.grants);
+	maas_http_write_number(out, ",\"registered_bytes\":", keys.registered_bytes);
 	maas_buf_str(out, "}}\n");
 }
 
 static void write_u64_or_null(struct maas_buf *out, const char *key, bool known, uint64_t value)
 {
 	if (known)
-		write_u64(out, key, value);
+		maas_http_write_number(out, key, value);
 	else
 		maas_buf_printf(out, "%snull", key);
 }
@@ -250,18 +234,18 @@ int maas_http_stats(struct maas_http_conn *conn)
 
 	maas_slab_stats(conn->http->options.slab, &slab);
 	maas_lend_stats(conn->http->options.lend, &lend);
-	write_u64(out, "{\"total_allocations\":", slab.allocations);
-	write_u64(out, ",\"active_allocations\":", slab.live_slabs);
-	write_u64(out, ",\"total_allocated_bytes\":", slab.live_bytes);
-	write_u64(out, ",\"total_in_use_bytes\":", slab.requested_bytes);
+	maas_http_write_number(out, "{\"total_allocations\":", slab.allocations);
+	maas_http_write_number(out, ",\"active_allocations\":", slab.live_slabs);
+	maas_http_write_number(out, ",\"total_allocated_bytes\":", slab.live_bytes);
+	maas_http_write_number(out, ",\"total_in_use_bytes\":", slab.requested_bytes);
 	maas_buf_str(out, ",\"total_allocated_mb\":");
 	maas_http_write_mib(out, slab.live_bytes);
 	maas_buf_str(out, ",\"total_in_use_mb\":");
 	maas_http_write_mib(out, slab.requested_bytes);
-	write_u64(out, ",\"max_pool_size\":", slab.max_bytes);
-	write_u64(out, ",\"backed_bytes\":", slab.backed_bytes);
+	maas_http_write_number(out, ",\"max_pool_size\":", slab.max_bytes);
+	maas_http_write_number(out, ",\"backed_bytes\":", slab.backed_bytes);
 	write_room(conn->http, out);
-	write_u64(out, ",\"quarantined_bytes\":", slab.quarantined_bytes);
+	maas_http_write_number(out, ",\"quarantined_bytes\":", slab.quarantined_bytes);
 	maas_buf_printf(out, ",\"utilization_percent\":%.2f,\"pool_stats\":[",
 			100.0 * (double)slab.live_bytes / (double)slab.max_bytes);
 	for (unsigned int i = 0; i < slab.num_classes; i++) {

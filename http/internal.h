@@ -115,9 +115,9 @@ enum maas_http_readiness { MAAS_HTTP_READY, MAAS_HTTP_REGISTERING, MAAS_HTTP_DRA
 enum maas_http_readiness maas_http_readiness(const struct maas_http *http,
 					     const struct maas_lend_key_stats *keys);
 const char *maas_http_readiness_name(enum maas_http_readiness readiness);
-/* Writes the part of /health that never changes; what follows is the state of RDMA. */
 /* Reads limit_bytes anew; that takes longer the more mounts there are. */
 void maas_http_read_limit(struct maas_http *http);
+/* Writes the part of /health that never changes; what follows is the state of RDMA. */
 void maas_http_health_head(const struct maas_http_options *options, struct maas_buf *out);
 
 /* Makes http->fixed; maas_http_fixed_fini() accepts a half-made one. Errors: -ENOMEM. */

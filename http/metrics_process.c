@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The process_… metrics that every exporter has, from /proc (proc(5)). */
 #include <dirent.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -86,12 +85,6 @@ static uint64_t count_fds(void)
 	return count - 3; /* ".", ".." and the directory itself */
 }
 
-static void gauge(struct maas_buf *out, const char *name, const char *help, uint64_t value)
-{
-	maas_buf_printf(out, "# HELP %s %s\n# TYPE %s gauge\n%s %" PRIu64 "\n", name, help, name,
-			name, value);
-}
-
 void maas_http_process_metrics(struct maas_buf *out)
 {
 	double tick = (double)sysconf(_SC_CLK_TCK);
@@ -109,11 +102,13 @@ void maas_http_process_metrics(struct maas_buf *out)
 				"process_start_time_seconds %.2f\n",
 				(double)p.cpu_ticks / tick,
 				boot_time() + (double)p.start_ticks / tick);
-		gauge(out, "process_virtual_memory_bytes", "Virtual memory.", p.virtual_bytes);
-		gauge(out, "process_resident_memory_bytes", "Resident memory.",
-		      p.resident_pages * (uint64_t)sysconf(_SC_PAGESIZE));
+		maas_http_metric(out, "process_virtual_memory_bytes", "gauge", "Virtual memory.",
+				 p.virtual_bytes);
+		maas_http_metric(out, "process_resident_memory_bytes", "gauge", "Resident memory.",
+				 p.resident_pages * (uint64_t)sysconf(_SC_PAGESIZE));
 	}
 	getrlimit(RLIMIT_NOFILE, &limit);
-	gauge(out, "process_open_fds", "Open file descriptors.", count_fds());
-	gauge(out, "process_max_fds", "Limit of open file descriptors.", limit.rlim_cur);
+	maas_http_metric(out, "process_open_fds", "gauge", "Open file descriptors.", count_fds());
+	maas_http_metric(out, "process_max_fds", "gauge", "Limit of open file descriptors.",
+			 limit.rlim_cur);
 }

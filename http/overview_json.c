@@ -1,23 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The overview as JSON: docs/openapi.yaml says what each member is. */
-#include <inttypes.h>
-
 #include "http/internal.h"
-
-static void write_number(struct maas_buf *out, const char *before, uint64_t value)
-{
-	maas_buf_str(out, before);
-	maas_buf_u64(out, value);
-}
-
-static void write_text(struct maas_buf *out, const char *before, const char *text)
-{
-	maas_buf_str(out, before);
-	if (text)
-		maas_buf_json(out, text);
-	else
-		maas_buf_str(out, "null");
-}
 
 static void write_flag(struct maas_buf *out, const char *before, bool value)
 {
@@ -44,27 +27,28 @@ static void write_head(struct maas_http_conn *conn, const struct maas_http_overv
 	struct maas_buf *out = &conn->out;
 	uint64_t expiry_s;
 
-	write_text(out, "{\"version\":", MAAS_VERSION);
-	write_number(out, ",\"timestamp\":", maas_clock_wall_s());
-	write_number(out, ",\"uptime_seconds\":",
-		     (maas_clock_ns() - conn->http->started_ns) / UINT64_C(1000000000));
-	write_text(out, ",\"boot_id\":", conn->http->options.boot_id);
-	write_text(out, ",\"readiness\":",
-		   maas_http_readiness_name(maas_http_readiness(conn->http, &overview->keys)));
+	maas_http_write_text(out, "{\"version\":", MAAS_VERSION);
+	maas_http_write_number(out, ",\"timestamp\":", maas_clock_wall_s());
+	maas_http_write_number(out, ",\"uptime_seconds\":",
+			       (maas_clock_ns() - conn->http->started_ns) / UINT64_C(1000000000));
+	maas_http_write_text(out, ",\"boot_id\":", conn->http->options.boot_id);
+	maas_http_write_text(
+		out, ",\"readiness\":",
+		maas_http_readiness_name(maas_http_readiness(conn->http, &overview->keys)));
 	if (maas_http_tls_expiry(&conn->http->tls, &expiry_s))
-		write_number(out, ",\"certificate_expires\":", expiry_s);
+		maas_http_write_number(out, ",\"certificate_expires\":", expiry_s);
 	else
 		maas_buf_str(out, ",\"certificate_expires\":null");
-	write_text(out, ",\"arena\":{\"id\":", maas_slab_arena_id(slab));
-	write_number(out, ",\"created\":", maas_slab_created_s(slab));
+	maas_http_write_text(out, ",\"arena\":{\"id\":", maas_slab_arena_id(slab));
+	maas_http_write_number(out, ",\"created\":", maas_slab_created_s(slab));
 	write_flag(out, ",\"kept\":", overview->slab.has_file);
-	write_text(out, "},\"sees\":", sights[overview->sight]);
-	write_text(out, ",\"principal\":", principal ? principal->name : NULL);
-	write_number(out, ",\"memory\":{\"max_pool_size\":", overview->slab.max_bytes);
-	write_number(out, ",\"backed_bytes\":", overview->slab.backed_bytes);
-	write_number(out, ",\"allocated_bytes\":", overview->slab.live_bytes);
-	write_number(out, ",\"in_use_bytes\":", overview->slab.requested_bytes);
-	write_number(out, ",\"extent_size\":", overview->slab.extent_bytes);
+	maas_http_write_text(out, "},\"sees\":", sights[overview->sight]);
+	maas_http_write_text(out, ",\"principal\":", principal ? principal->name : NULL);
+	maas_http_write_number(out, ",\"memory\":{\"max_pool_size\":", overview->slab.max_bytes);
+	maas_http_write_number(out, ",\"backed_bytes\":", overview->slab.backed_bytes);
+	maas_http_write_number(out, ",\"allocated_bytes\":", overview->slab.live_bytes);
+	maas_http_write_number(out, ",\"in_use_bytes\":", overview->slab.requested_bytes);
+	maas_http_write_number(out, ",\"extent_size\":", overview->slab.extent_bytes);
 	maas_buf_str(out, "}");
 }
 
@@ -76,16 +60,16 @@ static void write_extents(struct maas_buf *out, const struct maas_http_overview 
 		maas_buf_str(out, ",\"extents\":null");
 		return;
 	}
-	write_number(out, ",\"extents\":{\"total\":", map->extents);
-	write_number(out, ",\"per_entry\":", map->per_entry);
+	maas_http_write_number(out, ",\"extents\":{\"total\":", map->extents);
+	maas_http_write_number(out, ",\"per_entry\":", map->per_entry);
 	maas_buf_str(out, ",\"entries\":[");
 	for (uint32_t i = 0; i < map->count; i++) {
 		const struct maas_slab_map_entry *entry = &map->entries[i];
 
-		write_number(out, i ? ",[" : "[", entry->slab_bytes);
-		write_number(out, ",", entry->slabs);
-		write_number(out, ",", entry->taken);
-		write_number(out, ",", entry->taken_bytes);
+		maas_http_write_number(out, i ? ",[" : "[", entry->slab_bytes);
+		maas_http_write_number(out, ",", entry->slabs);
+		maas_http_write_number(out, ",", entry->taken);
+		maas_http_write_number(out, ",", entry->taken_bytes);
 		maas_buf_str(out, "]");
 	}
 	maas_buf_str(out, "]}");
@@ -101,14 +85,16 @@ static void write_classes(struct maas_buf *out, const struct maas_http_overview 
 	for (unsigned int i = 0; i < overview->slab.num_classes; i++) {
 		const struct maas_slab_class_stats *class = &overview->slab.classes[i];
 
-		write_number(out, i ? ",{\"slab_size\":" : "{\"slab_size\":", class->slab_bytes);
-		write_number(out, ",\"slabs\":", class->total_slabs);
-		write_number(out, ",\"used\":", class->used_slabs);
-		write_number(out, ",\"free\":", class->free_slabs);
-		write_number(out, ",\"waiting\":", class->waiting_slabs);
-		write_number(out, ",\"quarantined\":", class->quarantined_slabs);
-		write_number(out, ",\"lent_bytes\":", class->used_slabs * class->slab_bytes);
-		write_number(out, ",\"asked_bytes\":", class->requested_bytes);
+		maas_http_write_number(
+			out, i ? ",{\"slab_size\":" : "{\"slab_size\":", class->slab_bytes);
+		maas_http_write_number(out, ",\"slabs\":", class->total_slabs);
+		maas_http_write_number(out, ",\"used\":", class->used_slabs);
+		maas_http_write_number(out, ",\"free\":", class->free_slabs);
+		maas_http_write_number(out, ",\"waiting\":", class->waiting_slabs);
+		maas_http_write_number(out, ",\"quarantined\":", class->quarantined_slabs);
+		maas_http_write_number(out,
+				       ",\"lent_bytes\":", class->used_slabs * class->slab_bytes);
+		maas_http_write_number(out, ",\"asked_bytes\":", class->requested_bytes);
 		maas_buf_str(out, "}");
 	}
 	maas_buf_str(out, "]");
@@ -118,12 +104,13 @@ static void write_classes(struct maas_buf *out, const struct maas_http_overview 
 
 static void write_owners(struct maas_buf *out, const struct maas_lend_survey *survey)
 {
-	write_number(out, ",\"owners\":{\"total\":", survey->owners_total);
+	maas_http_write_number(out, ",\"owners\":{\"total\":", survey->owners_total);
 	maas_buf_str(out, ",\"items\":[");
 	for (uint32_t i = 0; i < survey->num_owners; i++) {
-		write_text(out, i ? ",{\"owner\":" : "{\"owner\":", survey->owners[i].name);
-		write_number(out, ",\"allocations\":", survey->owners[i].allocations);
-		write_number(out, ",\"bytes\":", survey->owners[i].bytes);
+		maas_http_write_text(out,
+				     i ? ",{\"owner\":" : "{\"owner\":", survey->owners[i].name);
+		maas_http_write_number(out, ",\"allocations\":", survey->owners[i].allocations);
+		maas_http_write_number(out, ",\"bytes\":", survey->owners[i].bytes);
 		maas_buf_str(out, "}");
 	}
 	maas_buf_str(out, "]}");
@@ -131,19 +118,19 @@ static void write_owners(struct maas_buf *out, const struct maas_lend_survey *su
 
 static void write_sessions(struct maas_buf *out, const struct maas_lend_survey *survey)
 {
-	write_number(out, ",\"sessions\":{\"total\":", survey->sessions_total);
+	maas_http_write_number(out, ",\"sessions\":{\"total\":", survey->sessions_total);
 	maas_buf_str(out, ",\"items\":[");
 	for (uint32_t i = 0; i < survey->num_sessions; i++) {
 		const struct maas_lend_session_info *info = &survey->sessions[i].info;
 
-		write_text(out, i ? ",{\"name\":" : "{\"name\":", info->name);
-		write_text(out, ",\"from\":", info->from);
+		maas_http_write_text(out, i ? ",{\"name\":" : "{\"name\":", info->name);
+		maas_http_write_text(out, ",\"from\":", info->from);
 		write_flag(out, ",\"exclusive\":", info->exclusive);
 		write_flag(out, ",\"connected\":", survey->sessions[i].connected);
-		write_number(out, ",\"allocations\":", info->allocations);
-		write_number(out, ",\"age_seconds\":", info->age_s);
-		write_number(out, ",\"ttl_seconds\":", info->ttl_s);
-		write_number(out, ",\"ends_in_seconds\":", info->lease_s);
+		maas_http_write_number(out, ",\"allocations\":", info->allocations);
+		maas_http_write_number(out, ",\"age_seconds\":", info->age_s);
+		maas_http_write_number(out, ",\"ttl_seconds\":", info->ttl_s);
+		maas_http_write_number(out, ",\"ends_in_seconds\":", info->lease_s);
 		maas_buf_str(out, "}");
 	}
 	maas_buf_str(out, "]}");
@@ -159,18 +146,18 @@ static void write_leases(struct maas_buf *out, const struct maas_http_overview *
 		maas_buf_u64(out, survey->leases_total);
 	else
 		maas_buf_str(out, "null");
-	write_number(out, ",\"within_seconds\":", MAAS_LEND_SURVEY_WITHIN_S);
+	maas_http_write_number(out, ",\"within_seconds\":", MAAS_LEND_SURVEY_WITHIN_S);
 	write_flag(out, ",\"whole\":", survey->whole);
 	maas_buf_str(out, ",\"items\":[");
 	for (uint32_t i = 0; i < survey->num_leases; i++) {
 		const struct maas_lend_allocation *lease = &survey->leases[i];
 
 		maas_http_short_id(lease->id, id);
-		write_text(out, i ? ",{\"id\":" : "{\"id\":", id);
-		write_text(out, ",\"owner\":", *lease->owner ? lease->owner : NULL);
-		write_number(out, ",\"bytes\":", lease->actual_size_bytes);
-		write_number(out, ",\"ttl_seconds\":", lease->ttl_s);
-		write_number(out, ",\"ends_in_seconds\":", lease->lease_s);
+		maas_http_write_text(out, i ? ",{\"id\":" : "{\"id\":", id);
+		maas_http_write_text(out, ",\"owner\":", *lease->owner ? lease->owner : NULL);
+		maas_http_write_number(out, ",\"bytes\":", lease->actual_size_bytes);
+		maas_http_write_number(out, ",\"ttl_seconds\":", lease->ttl_s);
+		maas_http_write_number(out, ",\"ends_in_seconds\":", lease->lease_s);
 		maas_buf_str(out, "}");
 	}
 	maas_buf_str(out, "]}");
@@ -185,10 +172,10 @@ static void write_times(struct maas_buf *out, const char *before,
 
 	for (unsigned int i = 0; i <= MAAS_LEND_KEY_BUCKETS; i++)
 		count += times->buckets[i];
-	write_number(out, before, count);
+	maas_http_write_number(out, before, count);
 	write_seconds(out, ",\"sum_seconds\":", times->sum_ns);
 	for (unsigned int i = 0; i <= MAAS_LEND_KEY_BUCKETS; i++)
-		write_number(out, i ? "," : ",\"buckets\":[", times->buckets[i]);
+		maas_http_write_number(out, i ? "," : ",\"buckets\":[", times->buckets[i]);
 	maas_buf_str(out, "]}");
 }
 
@@ -201,8 +188,8 @@ static void write_counts(struct maas_buf *out, const char *before,
 	for (unsigned int i = 0; i < MAAS_LEND_KEY_COUNTS && counts[i].name; i++) {
 		if (!counts[i].count)
 			continue;
-		write_text(out, any ? ",{\"name\":" : "{\"name\":", counts[i].name);
-		write_number(out, ",\"count\":", counts[i].count);
+		maas_http_write_text(out, any ? ",{\"name\":" : "{\"name\":", counts[i].name);
+		maas_http_write_number(out, ",\"count\":", counts[i].count);
 		maas_buf_str(out, "}");
 		any = true;
 	}
@@ -217,10 +204,10 @@ static void write_keys(struct maas_buf *out, const struct maas_http_overview *ov
 		maas_buf_str(out, ",\"figures\":null}");
 		return;
 	}
-	write_number(out, ",\"figures\":{\"connections\":", keys->connected);
-	write_number(out, ",\"grants\":", keys->grants);
-	write_number(out, ",\"registered_bytes\":", keys->registered_bytes);
-	write_number(out, ",\"wanted_bytes\":", keys->wanted_bytes);
+	maas_http_write_number(out, ",\"figures\":{\"connections\":", keys->connected);
+	maas_http_write_number(out, ",\"grants\":", keys->grants);
+	maas_http_write_number(out, ",\"registered_bytes\":", keys->registered_bytes);
+	maas_http_write_number(out, ",\"wanted_bytes\":", keys->wanted_bytes);
 	for (unsigned int i = 0; i < MAAS_LEND_KEY_BUCKETS; i++)
 		maas_buf_printf(out, "%s%.9g", i ? "," : ",\"bucket_seconds\":[",
 				(double)maas_lend_key_bounds_ns[i] / 1e9);
@@ -237,15 +224,16 @@ static void write_rdma(struct maas_http_conn *conn, const struct maas_http_overv
 	struct maas_http_property property;
 	struct maas_buf *out = &conn->out;
 
-	write_text(out, ",\"rdma\":{\"state\":", maas_http_rdma_state(conn->http, overview));
-	write_text(out, ",\"device\":", rdma->device);
-	write_text(out, ",\"keys\":", rdma->keys);
+	maas_http_write_text(out,
+			     ",\"rdma\":{\"state\":", maas_http_rdma_state(conn->http, overview));
+	maas_http_write_text(out, ",\"device\":", rdma->device);
+	maas_http_write_text(out, ",\"keys\":", rdma->keys);
 	write_flag(out, ",\"isolated\":", rdma->isolated);
 	maas_buf_str(out, ",\"properties\":[");
 	for (unsigned int i = 0; (property = maas_http_property_at(rdma, i)).name; i++) {
-		write_text(out, i ? ",{\"name\":" : "{\"name\":", property.name);
+		maas_http_write_text(out, i ? ",{\"name\":" : "{\"name\":", property.name);
 		write_flag(out, ",\"proved\":", property.proved);
-		write_text(out, ",\"text\":", property.text);
+		maas_http_write_text(out, ",\"text\":", property.text);
 		maas_buf_str(out, "}");
 	}
 	maas_buf_str(out, "]");
@@ -257,12 +245,12 @@ static void write_rdma(struct maas_http_conn *conn, const struct maas_http_overv
 static void write_operation(struct maas_buf *out, const char *before,
 			    const struct maas_http_operation *operation, const char *name)
 {
-	write_text(out, before, name);
-	write_number(out, ",\"count\":", operation->count);
-	write_number(out, ",\"errors\":", operation->errors);
+	maas_http_write_text(out, before, name);
+	maas_http_write_number(out, ",\"count\":", operation->count);
+	maas_http_write_number(out, ",\"errors\":", operation->errors);
 	write_seconds(out, ",\"sum_seconds\":", operation->duration_ns);
 	for (unsigned int i = 0; i <= MAAS_HTTP_BUCKETS; i++)
-		write_number(out, i ? "," : ",\"buckets\":[", operation->buckets[i]);
+		maas_http_write_number(out, i ? "," : ",\"buckets\":[", operation->buckets[i]);
 	maas_buf_str(out, "]}");
 }
 
@@ -294,9 +282,9 @@ static void write_requests(struct maas_http_conn *conn, const struct maas_http_o
 		maas_buf_str(out, ",\"requests\":null");
 		return;
 	}
-	write_number(out, ",\"requests\":{\"active\":", metrics->active);
-	write_number(out, ",\"connections\":", metrics->connections);
-	write_number(out, ",\"max_connections\":", conn->http->options.max_connections);
+	maas_http_write_number(out, ",\"requests\":{\"active\":", metrics->active);
+	maas_http_write_number(out, ",\"connections\":", metrics->connections);
+	maas_http_write_number(out, ",\"max_connections\":", conn->http->options.max_connections);
 	for (unsigned int i = 0; i < MAAS_HTTP_BUCKETS; i++)
 		maas_buf_printf(out, "%s%g", i ? "," : ",\"bucket_seconds\":[",
 				(double)maas_http_bucket_us[i] / 1e6);
@@ -319,14 +307,16 @@ static void write_refusals(struct maas_buf *out, const struct maas_http_overview
 		const struct maas_http_refusal *refusal = &overview->refusals[i];
 
 		maas_http_operation_name(refusal->route, refusal->method, operation);
-		write_number(out, i ? ",{\"timestamp\":" : "{\"timestamp\":", refusal->time_s);
-		write_number(out, ",\"count\":", refusal->count);
-		write_number(out, ",\"status\":", refusal->status);
-		write_text(out, ",\"code\":", refusal->code);
-		write_text(out, ",\"operation\":", operation);
-		write_text(out, ",\"quota\":", refusal->quota);
-		write_text(out, ",\"principal\":", *refusal->principal ? refusal->principal : NULL);
-		write_text(out, ",\"from\":", refusal->from);
+		maas_http_write_number(out,
+				       i ? ",{\"timestamp\":" : "{\"timestamp\":", refusal->time_s);
+		maas_http_write_number(out, ",\"count\":", refusal->count);
+		maas_http_write_number(out, ",\"status\":", refusal->status);
+		maas_http_write_text(out, ",\"code\":", refusal->code);
+		maas_http_write_text(out, ",\"operation\":", operation);
+		maas_http_write_text(out, ",\"quota\":", refusal->quota);
+		maas_http_write_text(
+			out, ",\"principal\":", *refusal->principal ? refusal->principal : NULL);
+		maas_http_write_text(out, ",\"from\":", refusal->from);
 		maas_buf_str(out, "}");
 	}
 	maas_buf_str(out, "]}");

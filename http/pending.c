@@ -59,21 +59,13 @@ int maas_http_pending_wait(struct maas_http_pending *pending, int started)
 
 void maas_http_write_key(struct maas_buf *out, const struct maas_lend_key *key)
 {
-	maas_buf_str(out, "{\"addr\":");
-	maas_buf_u64(out, key->addr);
-	maas_buf_str(out, ",\"rkey\":");
-	maas_buf_u64(out, key->rkey);
-	maas_buf_str(out, ",\"length\":");
-	maas_buf_u64(out, key->len_bytes);
-	maas_buf_str(out, ",\"connection\":");
-	maas_buf_u64(out, key->connection);
+	maas_http_write_number(out, "{\"addr\":", key->addr);
+	maas_http_write_number(out, ",\"rkey\":", key->rkey);
+	maas_http_write_number(out, ",\"length\":", key->len_bytes);
+	maas_http_write_number(out, ",\"connection\":", key->connection);
 	maas_buf_str(out, "}");
 }
 
-/*
- * For other calls -EEXIST is about names. A key that the device fails to make, or that is under way
- * when the client leaves, is an input or output error; either way the connection is gone with it.
- */
 /* Whose session it is may be another's business. */
 static int fail_keys(struct maas_http_conn *conn)
 {
@@ -84,6 +76,10 @@ static int fail_keys(struct maas_http_conn *conn)
 			      "give it more");
 }
 
+/*
+ * For other calls -EEXIST is about names. A key that the device fails to make, or that is under way
+ * when the client leaves, is an input or output error; either way the connection is gone with it.
+ */
 int maas_http_fail_key(struct maas_http_conn *conn, int error)
 {
 	if (error == -EIO)

@@ -345,6 +345,21 @@ int maas_http_fail_fault(struct maas_http_conn *conn, int error,
 	return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, fault->code, "%s", fault->text);
 }
 
+void maas_http_write_number(struct maas_buf *out, const char *before, uint64_t value)
+{
+	maas_buf_str(out, before);
+	maas_buf_u64(out, value);
+}
+
+void maas_http_write_text(struct maas_buf *out, const char *before, const char *text)
+{
+	maas_buf_str(out, before);
+	if (text)
+		maas_buf_json(out, text);
+	else
+		maas_buf_str(out, "null");
+}
+
 void maas_http_write_mib(struct maas_buf *out, uint64_t bytes)
 {
 	uint64_t rest = bytes & 0xfffff;

@@ -23,9 +23,6 @@ void maas_http_blame(struct maas_http_conn *conn, enum maas_auth_quota quota, co
 /* Answers 429: the caller has reached that quota of its own. */
 MAAS_MUST_CHECK int maas_http_too_many(struct maas_http_conn *conn, enum maas_auth_quota quota,
 				       const char *remedy);
-/* Answers with an error object; what stands in conn->out is dropped. */
-MAAS_MUST_CHECK int maas_http_error(struct maas_http_conn *conn, unsigned int status,
-				    const char *code, const char *fmt, ...) MAAS_PRINTF(4, 5);
 /* Gives a response back, unless it is a fixed one. */
 void maas_http_response_put(struct maas_http_conn *conn, struct MHD_Response *response);
 /* Sends the answer that was kept for the body's end. */
@@ -35,6 +32,9 @@ MAAS_MUST_CHECK int maas_http_reply_kept(struct maas_http_conn *conn);
  * in the middle of a body; the connection has to be closed then. Never waits.
  */
 void maas_http_reply_by_hand(struct maas_http_conn *conn, unsigned int status);
+/* Answers with an error object; what stands in conn->out is dropped. */
+MAAS_MUST_CHECK int maas_http_error(struct maas_http_conn *conn, unsigned int status,
+				    const char *code, const char *fmt, ...) MAAS_PRINTF(4, 5);
 /* The same with the status and code that stand for -errno; `fmt` NULL: its usual sentence. */
 MAAS_MUST_CHECK int maas_http_fail(struct maas_http_conn *conn, int error, const char *fmt, ...)
 	MAAS_PRINTF(3, 4);
@@ -46,6 +46,10 @@ MAAS_MUST_CHECK int maas_http_fail_fault(struct maas_http_conn *conn, int error,
 MAAS_MUST_CHECK int maas_http_fail_key(struct maas_http_conn *conn, int error);
 
 /* ---- parts of answers */
+
+/* Append `before` and then a number, or a JSON string; NULL: null. */
+void maas_http_write_number(struct maas_buf *out, const char *before, uint64_t value);
+void maas_http_write_text(struct maas_buf *out, const char *before, const char *text);
 
 /* The object of an allocation, without its closing brace. */
 void maas_http_write_allocation(struct maas_buf *out,

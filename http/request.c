@@ -276,12 +276,6 @@ enum MHD_Result maas_http_on_request(void *cls, struct MHD_Connection *mhd, cons
 	return r < 0 ? MHD_NO : MHD_YES;
 }
 
-static void add_number(struct maas_buf *line, const char *name, uint64_t value)
-{
-	maas_buf_str(line, name);
-	maas_buf_u64(line, value);
-}
-
 static enum maas_log_level level_of(const struct maas_http_request *req)
 {
 	bool changes = req->method == MAAS_HTTP_POST || req->method == MAAS_HTTP_DELETE;
@@ -325,10 +319,10 @@ static void log_access(struct maas_http_conn *conn, uint64_t ns)
 	maas_buf_str(line, maas_http_method_name(req->method));
 	maas_buf_str(line, " ");
 	maas_buf_str(line, conn->path);
-	add_number(line, " status=", req->status);
-	add_number(line, " in=", req->received);
-	add_number(line, " out=", req->sent_bytes);
-	add_number(line, " us=", ns / 1000u);
+	maas_http_write_number(line, " status=", req->status);
+	maas_http_write_number(line, " in=", req->received);
+	maas_http_write_number(line, " out=", req->sent_bytes);
+	maas_http_write_number(line, " us=", ns / 1000u);
 	if (conn->caller.lend.principal) {
 		maas_buf_str(line, " principal=");
 		maas_buf_str(line, conn->caller.lend.principal->name);
