@@ -161,7 +161,6 @@ struct maas_http_conn {
 	LIST_ENTRY(maas_http_conn) link; /* guarded by http->lock */
 	_Atomic uint64_t deadline_ms;	 /* when maas_http_tick() cuts it */
 	_Atomic bool aborted;		 /* it is to be cut at once: a free waits; any thread */
-	bool cut;			 /* for that, by maas_http_tick() */
 	_Atomic bool shaking;		 /* its TLS handshake is under way; any thread */
 	struct maas_http_wait wait;	 /* any thread */
 	struct maas_http_caller caller;

@@ -250,10 +250,9 @@ void maas_http_tick(struct maas_http *http)
 	LIST_FOREACH (conn, &http->conns, link) {
 		if (look)
 			look_for_end(conn);
-		if (atomic_load_explicit(&conn->aborted, memory_order_relaxed) && !conn->cut) {
-			conn->cut = true;
+		if (atomic_load_explicit(&conn->aborted, memory_order_relaxed) &&
+		    atomic_exchange_explicit(&conn->aborted, false, memory_order_relaxed))
 			shutdown(conn->fd, SHUT_RDWR);
-		}
 		if (atomic_load_explicit(&conn->deadline_ms, memory_order_relaxed) > now_ms)
 			continue;
 		set_deadline(conn, UINT64_MAX);
