@@ -120,14 +120,17 @@ static unsigned int count_of(const char *text, const char *part)
 /* Whatever refuses them, and whether anybody asked for a proof by then. */
 TEST(log__strangers_do_not_fill_it)
 {
+	static const char many[] =
+		"DELETE /health?a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a"
+		"&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a";
 	static const char *const requests[] = {
 		"POST /nowhere\nContent-Length: 0",
 		"DELETE /health",
 		"DELETE /allocate/x\nOrigin: http://x",
 		"DELETE /allocate/x\nAccept: a\nHost: b",
-		"DELETE /health?a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a"
-		"&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a&a",
-		"DELETE /allocate/x"};
+		many,
+		"DELETE /allocate/x",
+	};
 	uint64_t start_ms = maas_clock_ms();
 	unsigned int lines, most;
 	const char *log;
