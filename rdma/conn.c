@@ -308,6 +308,17 @@ void maas_rdma_conn_end(struct maas_rdma_conn *conn, const char *reason)
 	maas_rdma_conn_dirty(conn);
 }
 
+void maas_rdma_conns_end(struct maas_rdma *rdma, const char *reason)
+{
+	struct maas_rdma_conn *conn;
+	struct maas_rdma_conn *next;
+
+	for (conn = TAILQ_FIRST(&rdma->conns); conn; conn = next) {
+		next = TAILQ_NEXT(conn, link);
+		maas_rdma_conn_end(conn, reason);
+	}
+}
+
 /* True when no work is under way any more. */
 static bool settle_work(struct maas_rdma_conn *conn)
 {

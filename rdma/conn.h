@@ -124,6 +124,8 @@ void maas_rdma_conn_poll(struct maas_rdma_conn *conn);
  * key cannot be confirmed dead, the end is tried again every second.
  */
 void maas_rdma_conn_end(struct maas_rdma_conn *conn, const char *reason);
+/* Breaks all of the server's. */
+void maas_rdma_conns_end(struct maas_rdma *rdma, const char *reason);
 /* The connection would not end: tells those who wait for that, or for its keys, that nothing is
  * confirmed. */
 void maas_rdma_conn_abandon(struct maas_rdma_conn *conn);

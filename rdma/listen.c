@@ -195,23 +195,12 @@ static void on_request(struct maas_rdma *rdma, const struct request *request)
 		reject(rdma, request->id, (enum maas_wire_reason)reason);
 }
 
-static void device_gone(struct maas_rdma *rdma)
+void maas_rdma_listen_failed(struct maas_rdma *rdma)
 {
-	struct maas_rdma_conn *conn;
-	struct maas_rdma_conn *next;
-
 	if (atomic_exchange(&rdma->failed, true))
 		return;
 	log_err("rdma: the device is gone; HTTP goes on, RDMA needs a restart");
-	for (conn = TAILQ_FIRST(&rdma->conns); conn; conn = next) {
-		next = TAILQ_NEXT(conn, link);
-		maas_rdma_conn_end(conn, "the device is gone");
-	}
-}
-
-void maas_rdma_listen_failed(struct maas_rdma *rdma)
-{
-	device_gone(rdma);
+	maas_rdma_conns_end(rdma, "the device is gone");
 }
 
 bool maas_rdma_listen_run(struct maas_rdma *rdma)
@@ -240,7 +229,7 @@ bool maas_rdma_listen_run(struct maas_rdma *rdma)
 	if (type == RDMA_CM_EVENT_CONNECT_REQUEST)
 		on_request(rdma, &request);
 	else if (type == RDMA_CM_EVENT_DEVICE_REMOVAL)
-		device_gone(rdma);
+		maas_rdma_listen_failed(rdma);
 	else if (conn && type == RDMA_CM_EVENT_ESTABLISHED)
 		maas_rdma_conn_established(conn);
 	else if (conn && type != RDMA_CM_EVENT_TIMEWAIT_EXIT)

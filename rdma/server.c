@@ -161,17 +161,6 @@ static void take_events(struct maas_rdma *rdma)
 	}
 }
 
-static void end_all(struct maas_rdma *rdma)
-{
-	struct maas_rdma_conn *conn;
-	struct maas_rdma_conn *next;
-
-	for (conn = TAILQ_FIRST(&rdma->conns); conn; conn = next) {
-		next = TAILQ_NEXT(conn, link);
-		maas_rdma_conn_end(conn, "the server ends");
-	}
-}
-
 /* True when it is time to leave. */
 static bool wind_up(struct maas_rdma *rdma, uint64_t now_ms)
 {
@@ -187,7 +176,7 @@ static bool wind_up(struct maas_rdma *rdma, uint64_t now_ms)
 		server->stop_ms = now_ms + STOP_MS;
 		maas_rdma_listen_end(rdma);
 	}
-	end_all(rdma);
+	maas_rdma_conns_end(rdma, "the server ends");
 	return TAILQ_EMPTY(&rdma->conns) || now_ms >= server->stop_ms;
 }
 
