@@ -166,19 +166,6 @@ static int accept_id(struct maas_rdma_conn *conn)
 	return r;
 }
 
-static void refuse(struct maas_rdma_conn *conn, enum maas_wire_reason reason)
-{
-	const struct maas_wire_reject data = {
-		.magic = htobe32(MAAS_WIRE_MAGIC),
-		.version = htobe16(MAAS_WIRE_VERSION),
-		.reason = htobe16((uint16_t)reason),
-	};
-
-	maas_rdma_count(&conn->rdma->figures.rejects[reason]);
-	if (rdma_reject(conn->id, &data, sizeof(data)))
-		log_debug("rdma: cannot refuse a connection: %s", strerror(errno));
-}
-
 /* The session has no other connection now. */
 static void begin(struct maas_rdma_conn *conn)
 {
@@ -191,7 +178,7 @@ static void begin(struct maas_rdma_conn *conn)
 	if (r) {
 		publish(conn, 0);
 		if (r != -ECONNABORTED)
-			refuse(conn, MAAS_WIRE_RESOURCES);
+			maas_rdma_refuse(conn->rdma, conn->id, MAAS_WIRE_RESOURCES);
 		set_state(conn, MAAS_RDMA_CONN_ENDING);
 		maas_rdma_conn_dirty(conn);
 		return;
@@ -204,7 +191,7 @@ static void drop_successor(struct maas_rdma_conn *conn, enum maas_wire_reason re
 {
 	if (!conn->successor)
 		return;
-	refuse(conn->successor, reason);
+	maas_rdma_refuse(conn->rdma, conn->successor->id, reason);
 	free_conn(conn->successor);
 	conn->successor = NULL;
 }
@@ -279,7 +266,7 @@ static void drop_waiting(struct maas_rdma_conn *conn)
 
 	if (before && before->successor == conn)
 		before->successor = NULL;
-	refuse(conn, MAAS_WIRE_ENDING);
+	maas_rdma_refuse(rdma, conn->id, MAAS_WIRE_ENDING);
 	free_conn(conn);
 }
 

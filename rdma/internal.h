@@ -108,6 +108,8 @@ MAAS_MUST_CHECK int maas_rdma_listen_open(struct maas_rdma *rdma, char *error);
 /* Nobody can connect any more; open connections stay. */
 void maas_rdma_listen_end(struct maas_rdma *rdma);
 void maas_rdma_listen_close(struct maas_rdma *rdma);
+/* Thread. Tells a client that asks to connect why it may not; the id stays the caller's. */
+void maas_rdma_refuse(struct maas_rdma *rdma, struct rdma_cm_id *id, enum maas_wire_reason reason);
 /* Thread. The device is gone: every connection ends. */
 void maas_rdma_listen_failed(struct maas_rdma *rdma);
 /* Thread. Takes one event of the connection manager; false: there is none. */

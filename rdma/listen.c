@@ -139,7 +139,7 @@ static struct maas_ratelimit refusals[] = {
 	[MAAS_WIRE_ENDING] = REFUSAL("ending"),
 };
 
-static void reject(struct maas_rdma *rdma, struct rdma_cm_id *id, enum maas_wire_reason reason)
+void maas_rdma_refuse(struct maas_rdma *rdma, struct rdma_cm_id *id, enum maas_wire_reason reason)
 {
 	const struct maas_wire_reject data = {
 		.magic = htobe32(MAAS_WIRE_MAGIC),
@@ -148,9 +148,14 @@ static void reject(struct maas_rdma *rdma, struct rdma_cm_id *id, enum maas_wire
 	};
 
 	maas_rdma_count(&rdma->figures.rejects[reason]);
-	log_limited(&refusals[reason], "rdma: connection refused reason=\"%s\"", reasons[reason]);
 	if (rdma_reject(id, &data, sizeof(data)))
 		log_debug("rdma: cannot refuse a connection: %s", strerror(errno));
+}
+
+static void reject(struct maas_rdma *rdma, struct rdma_cm_id *id, enum maas_wire_reason reason)
+{
+	log_limited(&refusals[reason], "rdma: connection refused reason=\"%s\"", reasons[reason]);
+	maas_rdma_refuse(rdma, id, reason);
 	if (rdma_destroy_id(id))
 		log_err("rdma: cannot free a connection's id: %s", strerror(errno));
 }
