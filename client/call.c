@@ -131,9 +131,9 @@ static CURLcode perform(const struct maas_request *request, CURL *easy)
 	return request->line ? perform_on(request->line) : curl_easy_perform(easy);
 }
 
-static int try_once(struct maas *maas, CURL *easy, struct maas_request *request,
-		    uint32_t timeout_ms)
+static int try_once(struct maas *maas, CURL *easy, struct maas_request *request, uint64_t left_ms)
 {
+	uint32_t timeout_ms = left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX;
 	struct maas_client_transfer transfer;
 	CURLcode code;
 	int r;
@@ -147,7 +147,7 @@ static int try_once(struct maas *maas, CURL *easy, struct maas_request *request,
 	return maas_client_transfer_end(&transfer, code);
 }
 
-/* A server that restarts is back in a moment: 20 ms, then 80 ms. */
+/* A server that restarts is back in a moment: 20 ms, then 80 ms, 320 ms after a refusal besides. */
 static void nap(unsigned int tries)
 {
 	struct timespec pause = {.tv_nsec = 5000000L << (2 * tries)};
@@ -155,54 +155,37 @@ static void nap(unsigned int tries)
 	nanosleep(&pause, NULL);
 }
 
-int maas_call(struct maas *maas, struct maas_request *request, uint32_t timeout_ms)
+int maas_call(struct maas *maas, struct maas_request *request, uint64_t deadline_ms)
 {
-	uint32_t whole_ms = timeout_ms ? timeout_ms : maas->options.timeout_ms;
-	uint64_t deadline_ms = maas_clock_ms() + whole_ms;
-	uint64_t now_ms;
 	CURL *easy = request->line ? request->line->easy : NULL;
 	int r = easy ? 0 : pool_get(&maas->pool, deadline_ms, &easy);
+	unsigned int tries = 0; /* of this call: a request may be in its second */
+	uint64_t now_ms;
 
 	if (r)
 		return r;
 	do {
-		if (request->tries)
-			nap(request->tries);
+		if (tries)
+			nap(tries);
 		now_ms = maas_clock_ms();
 		if (now_ms >= deadline_ms)
 			break;
-		r = try_once(maas, easy, request, (uint32_t)(deadline_ms - now_ms));
+		r = try_once(maas, easy, request, deadline_ms - now_ms);
+		tries++;
 	} while (maas_request_again(maas, request, r));
 	if (!request->line)
 		pool_put(&maas->pool, easy);
 	if (r && request->mute)
 		r = maas_probe(maas, r, deadline_ms);
-	if (!r && !request->tries)
-		r = maas_fail(-ETIMEDOUT, "no connection was free within %u ms", whole_ms);
+	if (!tries)
+		r = maas_fail(-ETIMEDOUT, "no time was left to ask the server");
 	return r;
 }
 
-static int call_json(struct maas *maas, struct maas_request *request, uint32_t timeout_ms,
-		     json_t **ret_answer)
+int maas_call_json(struct maas *maas, struct maas_request *request, uint64_t deadline_ms,
+		   json_t **ret_answer)
 {
-	int r = maas_call(maas, request, timeout_ms);
+	int r = maas_call(maas, request, deadline_ms);
 
 	return r ? r : maas_json_parse(&request->text, ret_answer);
-}
-
-int maas_call_json(struct maas *maas, struct maas_request *request, json_t **ret_answer)
-{
-	return call_json(maas, request, 0, ret_answer);
-}
-
-int maas_call_json_until(struct maas *maas, struct maas_request *request, uint64_t deadline_ms,
-			 json_t **ret_answer)
-{
-	uint64_t now_ms = maas_clock_ms();
-	uint64_t left_ms = deadline_ms - now_ms;
-
-	if (now_ms >= deadline_ms)
-		return maas_fail(-ETIMEDOUT, "no time was left to ask the server");
-	return call_json(maas, request, left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX,
-			 ret_answer);
 }

@@ -17,7 +17,7 @@ static int call_one(struct maas *maas, struct maas_request *request, const char 
 	json_t *answer;
 	int r;
 
-	r = maas_call_json(maas, request, &answer);
+	r = maas_call_json(maas, request, maas_deadline_ms(maas), &answer);
 	if (!r) {
 		r = maas_json_allocation(answer, &allocation);
 		json_decref(answer);
@@ -134,7 +134,7 @@ int maas_list(struct maas *maas, const char *owner, char cursor[MAAS_ID_BYTES],
 	maas_request_init(&request, "GET", "/allocations?limit=%u%s%s%s%s", max, filter, value,
 			  *cursor ? "&after=" : "", cursor);
 	request.max_text = MAAS_SMALL_ANSWER + max * MAAS_ENTRY_ANSWER;
-	r = maas_call(maas, &request, 0);
+	r = maas_call(maas, &request, maas_deadline_ms(maas));
 	if (!r)
 		r = read_page(&request.text, max, ret_page, cursor);
 	maas_request_fini(&request);
@@ -177,7 +177,7 @@ int maas_get(struct maas *maas, const char *path, char **ret_text, size_t *ret_l
 	maas_request_init(&request, "GET", "%s", "");
 	maas_buf_str(&request.path, path);
 	request.max_text = page_limit(path);
-	r = maas_call(maas, &request, 0);
+	r = maas_call(maas, &request, maas_deadline_ms(maas));
 	if (!r) {
 		maas_buf_add(&request.text, "", 1);
 		if (request.text.error)

@@ -20,7 +20,7 @@ int maas_free(struct maas *maas, const char *id)
 	if (maas->transport->keys)
 		maas->transport->drop_key(maas, id);
 	maas_request_init(&request, "DELETE", "/allocate/%s", id);
-	r = maas_call(maas, &request, 0);
+	r = maas_call(maas, &request, maas_deadline_ms(maas));
 	/* An earlier try may have freed the allocation. */
 	if (r == -ENOENT && maas_request_repeated(&request))
 		r = 0;
@@ -108,7 +108,7 @@ int maas_free_many(struct maas *maas, const char *const *ids, uint32_t count, bo
 		maas->transport->drop_key(maas, ids[i]);
 	request.max_text = MAAS_SMALL_ANSWER + count * (size_t)MAAS_ID_BYTES * 2;
 	if (!r)
-		r = maas_call(maas, &request, 0);
+		r = maas_call(maas, &request, maas_deadline_ms(maas));
 	if (!r)
 		r = read_freed(&request.text, &asked);
 	/* As in maas_free(). */

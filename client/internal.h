@@ -373,17 +373,20 @@ void maas_line_fini(struct maas_line *line);
 /* Any thread. The request under way, and those that follow, end at once, until `cut` is false. */
 void maas_line_cut(struct maas_line *line);
 
-/* Sends `request` and waits; `timeout_ms` 0: the handle's. Returns 0 for the status due. */
-MAAS_MUST_CHECK int maas_call(struct maas *maas, struct maas_request *request, uint32_t timeout_ms);
+/* When a call that begins now has to be over, with all of its requests. */
+static inline uint64_t maas_deadline_ms(const struct maas *maas)
+{
+	return maas_clock_ms() + maas->options.timeout_ms;
+}
+
+/* Sends `request` and waits. Returns 0 for the status due. */
+MAAS_MUST_CHECK int maas_call(struct maas *maas, struct maas_request *request,
+			      uint64_t deadline_ms);
 
 /* As maas_call(), and the answer, an object of JSON. Owns: the caller, json_decref(). Errors:
  * -EPROTO. */
 MAAS_MUST_CHECK int maas_call_json(struct maas *maas, struct maas_request *request,
-				   json_t **ret_answer);
-
-/* As maas_call_json(), but it ends at the latest at `deadline_ms`. */
-MAAS_MUST_CHECK int maas_call_json_until(struct maas *maas, struct maas_request *request,
-					 uint64_t deadline_ms, json_t **ret_answer);
+				   uint64_t deadline_ms, json_t **ret_answer);
 
 /* ---- probe */
 
@@ -421,7 +424,8 @@ void maas_client_session_fini(struct maas_client_session *session);
 void maas_client_session_stop(struct maas *maas);
 
 /* The session's id; opens it when there is none yet. Errors: -EKEYREVOKED, as maas_reopen(). */
-MAAS_MUST_CHECK int maas_client_session_need(struct maas *maas, char id[MAAS_ID_BYTES]);
+MAAS_MUST_CHECK int maas_client_session_need(struct maas *maas, uint64_t deadline_ms,
+					     char id[MAAS_ID_BYTES]);
 
 /* A ticket of the session. Errors: as maas_client_session_need(). */
 MAAS_MUST_CHECK int maas_client_session_ticket(struct maas *maas, uint64_t deadline_ms,

@@ -108,8 +108,8 @@ static int read_ttl(const json_t *answer, uint64_t *ret_ttl_ms)
 	return 0;
 }
 
-static int request_open(struct maas *maas, char id[MAAS_ID_BYTES], uint64_t *ret_ttl_ms,
-			struct maas_ticket *ret_ticket)
+static int request_open(struct maas *maas, uint64_t deadline_ms, char id[MAAS_ID_BYTES],
+			uint64_t *ret_ttl_ms, struct maas_ticket *ret_ticket)
 {
 	struct maas_request request;
 	json_t *answer;
@@ -125,7 +125,7 @@ static int request_open(struct maas *maas, char id[MAAS_ID_BYTES], uint64_t *ret
 	if (maas->options.session_exclusive)
 		maas_buf_str(&request.head, ",\"exclusive\":true");
 	maas_buf_str(&request.head, "}");
-	r = maas_call_json(maas, &request, &answer);
+	r = maas_call_json(maas, &request, deadline_ms, &answer);
 	if (!r) {
 		r = maas_json_id(answer, "id", id);
 		if (!r)
@@ -149,7 +149,7 @@ static int post_to(struct maas *maas, const char *id, const char *call, struct m
 	request.line = line;
 	request.json = true;
 	maas_buf_str(&request.head, "{}");
-	r = maas_call_json_until(maas, &request, deadline_ms, ret_answer);
+	r = maas_call_json(maas, &request, deadline_ms, ret_answer);
 	maas_request_fini(&request);
 	return r;
 }
@@ -184,14 +184,14 @@ static int request_ticket(struct maas *maas, const char *id, uint64_t deadline_m
 	return 0;
 }
 
-static void request_end(struct maas *maas, const char *id)
+static void request_end(struct maas *maas, const char *id, uint64_t deadline_ms)
 {
 	struct maas_request request;
 	int r;
 
 	maas_request_init(&request, "DELETE", "/sessions/%s", id);
 	request.line = &maas->session.line;
-	r = maas_call(maas, &request, maas->options.connect_timeout_ms);
+	r = maas_call(maas, &request, deadline_ms);
 	if (r) /* a server that does not hear of it ends the session when its lease is over */
 		maas_error_clear();
 	maas_request_fini(&request);
@@ -283,8 +283,18 @@ static void stop_thread(struct maas_client_session *session)
 
 /* ---- open and end */
 
+/* The end of one session leaves time to open the next. */
+static uint64_t half_way(const struct maas *maas, uint64_t deadline_ms)
+{
+	uint64_t now_ms = maas_clock_ms();
+	uint64_t half_ms = deadline_ms > now_ms ? (deadline_ms - now_ms) / 2 : 0;
+	uint64_t most_ms = maas->options.connect_timeout_ms;
+
+	return now_ms + (half_ms < most_ms ? half_ms : most_ms);
+}
+
 /* Holds open_lock; there is no live session. The thread of a lost one tells of the loss first. */
-static int do_open(struct maas *maas)
+static int do_open(struct maas *maas, uint64_t deadline_ms)
 {
 	struct maas_client_session *session = &maas->session;
 	struct maas_ticket ticket;
@@ -304,9 +314,9 @@ static int do_open(struct maas *maas)
 		maas->transport->session_lost(maas);
 	/* A session that only this side gave up may still hold its name and its memory. */
 	if (*session->id)
-		request_end(maas, session->id);
+		request_end(maas, session->id, half_way(maas, deadline_ms));
 	sent_ms = maas_clock_ms();
-	r = request_open(maas, id, &ttl_ms, &ticket);
+	r = request_open(maas, deadline_ms, id, &ttl_ms, &ticket);
 	if (r)
 		return r;
 	pthread_mutex_lock(&session->lock);
@@ -318,7 +328,7 @@ static int do_open(struct maas *maas)
 	pthread_mutex_unlock(&session->lock);
 	r = maas_thread_start(&session->thread, keep, maas);
 	if (r) {
-		request_end(maas, id);
+		request_end(maas, id, deadline_ms);
 		pthread_mutex_lock(&session->lock);
 		session->state = MAAS_SESSION_LOST;
 		pthread_mutex_unlock(&session->lock);
@@ -348,6 +358,7 @@ static enum maas_session_state look(struct maas_client_session *session, char id
 int maas_reopen(struct maas *maas)
 {
 	struct maas_client_session *session = &maas->session;
+	uint64_t deadline_ms = maas_deadline_ms(maas);
 	char id[MAAS_ID_BYTES];
 	int r = maas_enter(maas);
 
@@ -355,15 +366,16 @@ int maas_reopen(struct maas *maas)
 		return r;
 	pthread_mutex_lock(&session->open_lock);
 	if (look(session, id) != MAAS_SESSION_LIVE)
-		r = do_open(maas);
+		r = do_open(maas, deadline_ms);
 	pthread_mutex_unlock(&session->open_lock);
 	if (!r && maas->transport->keys)
-		r = maas->transport->connect(maas);
+		r = maas->transport->connect(maas, deadline_ms);
 	return r;
 }
 
 /* Opens the first session; another thread may have done so. */
-static enum maas_session_state open_first(struct maas *maas, char id[MAAS_ID_BYTES], int *ret_error)
+static enum maas_session_state open_first(struct maas *maas, uint64_t deadline_ms,
+					  char id[MAAS_ID_BYTES], int *ret_error)
 {
 	struct maas_client_session *session = &maas->session;
 	enum maas_session_state state;
@@ -371,7 +383,7 @@ static enum maas_session_state open_first(struct maas *maas, char id[MAAS_ID_BYT
 	pthread_mutex_lock(&session->open_lock);
 	state = look(session, id);
 	if (state == MAAS_SESSION_NONE) {
-		*ret_error = do_open(maas);
+		*ret_error = do_open(maas, deadline_ms);
 		state = look(session, id);
 	}
 	pthread_mutex_unlock(&session->open_lock);
@@ -380,13 +392,13 @@ static enum maas_session_state open_first(struct maas *maas, char id[MAAS_ID_BYT
 
 /* Without open_lock where there is a session, or was one: who opens another in its place waits for
  * the function that is told of the loss, and that function may be here. */
-int maas_client_session_need(struct maas *maas, char id[MAAS_ID_BYTES])
+int maas_client_session_need(struct maas *maas, uint64_t deadline_ms, char id[MAAS_ID_BYTES])
 {
 	enum maas_session_state state = look(&maas->session, id);
 	int r = 0;
 
 	if (state == MAAS_SESSION_NONE)
-		state = open_first(maas, id, &r);
+		state = open_first(maas, deadline_ms, id, &r);
 	if (!r && state == MAAS_SESSION_LOST)
 		r = maas_client_session_fail_lost();
 	return r;
@@ -399,7 +411,7 @@ int maas_client_session_ticket(struct maas *maas, uint64_t deadline_ms,
 	char id[MAAS_ID_BYTES];
 	int r;
 
-	r = maas_client_session_need(maas, id);
+	r = maas_client_session_need(maas, deadline_ms, id);
 	if (r)
 		return r;
 	pthread_mutex_lock(&session->lock);
@@ -440,5 +452,6 @@ void maas_client_session_stop(struct maas *maas)
 {
 	stop_thread(&maas->session);
 	if (maas->session.state == MAAS_SESSION_LIVE)
-		request_end(maas, maas->session.id);
+		request_end(maas, maas->session.id,
+			    maas_clock_ms() + maas->options.connect_timeout_ms);
 }

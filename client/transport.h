@@ -27,7 +27,7 @@ struct maas_transport {
 	/* Whether this host can use the transport. NULL: always. Errors: -ENODEV. */
 	int (*probe)(void);
 	/* Leaves the handle as it was when it fails. Errors: see maas_open(). */
-	int (*start)(struct maas *maas);
+	int (*start)(struct maas *maas, uint64_t deadline_ms);
 	/* Drops all operations under way: callers' buffers are theirs again. */
 	void (*stop)(struct maas *maas);
 	/* After `stop`, when nobody can call in any more. */
@@ -52,7 +52,7 @@ struct maas_transport {
 	/* Each allocation needs a key of the session. False: what follows is NULL. */
 	bool keys;
 	/* As maas_call(), for a request whose answer has keys. */
-	int (*call)(struct maas *maas, struct maas_request *request);
+	int (*call)(struct maas *maas, struct maas_request *request, uint64_t deadline_ms);
 	/* Keeps the key of an answer, its member "rdma"; ignores one that makes no sense, since
 	 * keys can be asked for. */
 	void (*add_key)(struct maas *maas, const char *id, const json_t *rdma);
@@ -61,7 +61,7 @@ struct maas_transport {
 	int (*pin)(struct maas *maas, struct maas_buffer *buffer);
 	int (*unpin)(struct maas *maas, struct maas_buffer *buffer);
 	/* Waits until it is connected. Errors: as `start`, -EKEYREVOKED the session is lost. */
-	int (*connect)(struct maas *maas);
+	int (*connect)(struct maas *maas, uint64_t deadline_ms);
 	/* The session is lost: nothing of it is used any more. Any thread. */
 	void (*session_lost)(struct maas *maas);
 	/* There is a new session in the place of the lost one. */

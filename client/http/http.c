@@ -22,10 +22,11 @@ static void free_http(struct maas *maas)
 	free(http);
 }
 
-static int start_http(struct maas *maas)
+static int start_http(struct maas *maas, uint64_t deadline_ms)
 {
 	struct maas_http_client *http = calloc(1, sizeof(*http));
 
+	(void)deadline_ms; /* connects when it is needed */
 	if (!http || maas_cond_init(&http->completed)) {
 		free(http);
 		return maas_fail(-ENOMEM, "out of memory");
@@ -99,7 +100,7 @@ static int run_request(struct maas *maas, const struct maas_range *ranges, uint3
 		r = maas_http_client_request(&request, ranges, count, read);
 	if (r)
 		return r;
-	r = maas_call(maas, &request, 0);
+	r = maas_call(maas, &request, maas_deadline_ms(maas));
 	if (!r && read)
 		r = maas_http_client_check(&request);
 	maas_request_fini(&request);

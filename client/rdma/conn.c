@@ -322,7 +322,8 @@ static int ask_ticket(void *arg)
 	return maas_client_session_ticket(ask->maas, ask->deadline_ms, &ask->ticket);
 }
 
-int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms)
+int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms,
+			     uint64_t deadline_ms)
 {
 	struct ask ask = {.maas = rdma->maas, .deadline_ms = ticket_ms};
 	struct attempt attempt = {.rdma = rdma, .ticket = &ask.ticket};
@@ -336,6 +337,8 @@ int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms)
 	if (!ask.ticket.port)
 		return maas_fail(-EOPNOTSUPP, "the server at %s has no RDMA", rdma->maas->url.text);
 	attempt.deadline_ms = maas_clock_ms() + rdma->maas->options.connect_timeout_ms;
+	if (attempt.deadline_ms > deadline_ms)
+		attempt.deadline_ms = deadline_ms;
 	r = dial(&attempt);
 	if (r)
 		return r;

@@ -216,7 +216,7 @@ static int request_key(struct maas_rdma_client *rdma, const char *session, const
 	maas_request_init(&request, "POST", "/allocate/%s/grant", grant->id.text);
 	request.json = true;
 	maas_buf_printf(&request.head, "{\"session\":\"%s\",\"access\":\"%s\"}", session, access);
-	r = maas_call_json_until(rdma->maas, &request, deadline_ms, &answer);
+	r = maas_call_json(rdma->maas, &request, deadline_ms, &answer);
 	if (!r) {
 		const json_t *member = json_object_get(answer, "rdma");
 
@@ -238,7 +238,7 @@ static int ask(void *arg)
 	uint64_t connection;
 	int r;
 
-	r = maas_client_session_need(rdma->maas, session);
+	r = maas_client_session_need(rdma->maas, deadline_ms, session);
 	if (r)
 		return r;
 	r = request_key(rdma, session, "rw", deadline_ms, &grant, &connection);

@@ -201,9 +201,10 @@ struct maas_rdma_client_conn {
 	uint32_t max_inline;
 };
 
-/* The thread (or nobody else yet). A ticket until `ticket_ms`, then a connection; others' deadlines
- * are seen to meanwhile. */
-MAAS_MUST_CHECK int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms);
+/* The thread (or nobody else yet). A ticket until `ticket_ms`, then a connection, until
+ * `deadline_ms` and for connect_timeout_ms at most; others' deadlines are seen to meanwhile. */
+MAAS_MUST_CHECK int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms,
+					     uint64_t deadline_ms);
 /* The thread. Collects all posted requests and destroys the connection. */
 void maas_rdma_client_disconnect(struct maas_rdma_client *rdma);
 /* The thread. Handles the events of the connection. */

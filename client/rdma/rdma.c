@@ -97,7 +97,7 @@ static void stop_rdma(struct maas *maas)
 /* Errors: -ENODEV no RDMA device here leads to the server, -EOPNOTSUPP the server has none, -ENOMEM
  * with the limit of locked memory, -ECONNREFUSED, -EHOSTUNREACH, -ETIMEDOUT, -EACCES, -EPROTO,
  * -ENOBUFS, -ESHUTDOWN, and those of the session. */
-static int start_rdma(struct maas *maas)
+static int start_rdma(struct maas *maas, uint64_t deadline_ms)
 {
 	uint32_t ttl_seconds = maas->options.ttl_seconds;
 	char words[MAAS_ERROR_BYTES];
@@ -111,8 +111,7 @@ static int start_rdma(struct maas *maas)
 	r = new_rdma(maas);
 	if (r)
 		goto err_ttl;
-	r = maas_rdma_client_connect(maas->rdma,
-				     maas_clock_ms() + maas->options.connect_timeout_ms);
+	r = maas_rdma_client_connect(maas->rdma, deadline_ms, deadline_ms);
 	if (!r)
 		r = maas_rdma_client_thread_start(maas->rdma);
 	if (!r)
@@ -170,10 +169,9 @@ static int fail_connect(struct maas_rdma_client *rdma)
 	return r;
 }
 
-static int need_connection(struct maas *maas)
+static int need_connection(struct maas *maas, uint64_t deadline_ms)
 {
 	struct maas_rdma_client *rdma = maas->rdma;
-	uint64_t until_ms = maas_clock_ms() + maas->options.timeout_ms;
 	uint32_t given_up = atomic_load(&rdma->num_given_up);
 	bool more = true;
 
@@ -185,7 +183,7 @@ static int need_connection(struct maas *maas)
 	atomic_fetch_add(&rdma->waits_here, 1); /* pairs with what is looked at next (wait.c) */
 	while (more && !maas_rdma_client_up(rdma) && !atomic_load(&rdma->lost) &&
 	       given_up == atomic_load(&rdma->num_given_up))
-		more = maas_cond_wait_until(&rdma->changed, &rdma->wait_lock, until_ms);
+		more = maas_cond_wait_until(&rdma->changed, &rdma->wait_lock, deadline_ms);
 	atomic_fetch_sub(&rdma->waits_here, 1);
 	pthread_mutex_unlock(&rdma->wait_lock);
 	atomic_fetch_sub(&rdma->needs, 1);
@@ -197,18 +195,18 @@ static int need_connection(struct maas *maas)
 }
 
 /* The server learns of a new connection a moment after the client, of a broken one before. */
-static int call_connected(struct maas *maas, struct maas_request *request)
+static int call_connected(struct maas *maas, struct maas_request *request, uint64_t deadline_ms)
 {
 	struct timespec pause = {.tv_nsec = 5000000};
 	uint32_t number;
 	int r;
 
 	for (unsigned int tries = 0;; tries++) {
-		r = need_connection(maas);
+		r = need_connection(maas, deadline_ms);
 		if (r)
 			return r;
 		number = maas_rdma_client_number(maas->rdma);
-		r = maas_call(maas, request, 0);
+		r = maas_call(maas, request, deadline_ms);
 		if (r != -ENOTCONN || tries > NAPS)
 			return r;
 		if (tries == NAPS)

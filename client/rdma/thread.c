@@ -180,7 +180,7 @@ static void reconnect(struct worker *worker)
 	int r;
 
 	maas_error_clear();
-	r = maas_rdma_client_connect(rdma, step_deadline(rdma));
+	r = maas_rdma_client_connect(rdma, step_deadline(rdma), UINT64_MAX);
 	if (r) {
 		connect_failed(worker, r);
 		return;
@@ -188,6 +188,7 @@ static void reconnect(struct worker *worker)
 	worker->failures = 0;
 	atomic_store(&rdma->num_failed, 0);
 	maas_lock_take(&rdma->lock);
+	rdma->connect_error = 0;
 	rdma->connect_words[0] = '\0';
 	maas_lock_release(&rdma->lock);
 	maas_rdma_client_wake(rdma);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What goes wrong between client and server: lost answers, silence. */
+#include "client/internal.h"
 #include "tests/unit/client/client_fixture.h"
 
 TEST(retry__an_allocation_is_made_once)
@@ -117,6 +118,18 @@ TEST(pool__waits_no_longer_than_the_timeout)
 	stub_open("", OPTIONS(.timeout_ms = 300, .max_connections = 1));
 	expect_error(client_get("/health"), -ETIMEDOUT, "did not answer within");
 	assert_in_range(maas_clock_ms() - start_ms, 290, 5000);
+}
+
+/* A request that is sent again in another call. */
+TEST(call__without_time_for_a_second_round)
+{
+	struct maas_request request;
+
+	stub_open(OK("{}"), NULL);
+	maas_request_init(&request, "GET", "/health");
+	assert_int_equal(maas_call(maas, &request, maas_deadline_ms(maas)), 0);
+	expect_error(maas_call(maas, &request, maas_clock_ms()), -ETIMEDOUT, "no time was left");
+	maas_request_fini(&request);
 }
 
 TEST_MAIN(NULL, client_end)

@@ -162,6 +162,23 @@ TEST(session__each_loss_is_told_once)
 	}
 }
 
+/* What maas_reopen() asks first, the end of the old session, has a part of its time. */
+TEST(session__is_reopened_within_the_timeout)
+{
+	uint64_t start_ms;
+
+	maas = client_open(server.url,
+			   OPTIONS(.ttl_seconds = 1, .timeout_ms = 600, .session_lost = note_lost));
+	assert_int_equal(maas_reopen(maas), 0);
+	kill(server.pid, SIGSTOP);
+	AWAIT(lost);
+	start_ms = maas_clock_ms();
+	assert_int_equal(maas_reopen(maas), -ETIMEDOUT);
+	assert_in_range(maas_clock_ms() - start_ms, 600, 1500);
+	kill(server.pid, SIGCONT);
+	assert_int_equal(maas_reopen(maas), 0);
+}
+
 static void alloc_when_lost(void *arg, int error)
 {
 	struct maas_allocation at;
