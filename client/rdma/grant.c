@@ -12,6 +12,7 @@
 #include "client/rdma/internal.h"
 
 #define FIRST_SLOTS 64
+#define MAX_SLOTS   ((size_t)2 << 20) /* for as many keys as a server gives by default, and more */
 
 bool maas_rdma_client_id_set(struct maas_rdma_client_id *id, const char *text)
 {
@@ -94,14 +95,19 @@ static int grow(struct maas_rdma_client_grants *grants)
 	return 0;
 }
 
-/* Adds or replaces a key. Errors: -ENOMEM. */
+/* Adds or replaces a key. Nobody tells of memory that lapsed, or that others freed, so most keys of
+ * a table that is full are dead: it is begun anew, and keys are asked for again. Errors: -ENOMEM.
+ */
 static int put(struct maas_rdma_client_grants *grants, const struct maas_rdma_client_grant *grant)
 {
 	struct maas_rdma_client_grant *slot;
 
 	if (2 * (grants->used + 1) > grants->num_slots) {
-		int r = grow(grants);
+		int r;
 
+		if (grants->num_slots == MAX_SLOTS)
+			maas_rdma_client_grants_fini(grants);
+		r = grow(grants);
 		if (r)
 			return r;
 	}

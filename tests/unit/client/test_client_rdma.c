@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libmaas over RDMA: which transport, and many operations at once. */
+#include "client/rdma/internal.h"
 #include "tests/unit/client/client_rdma.h"
 
 /* ---- which transport */
@@ -125,6 +126,25 @@ TEST(keys__one_that_is_refused_ends_what_needs_it)
 	submit_read_of_all(at);
 	client_take(1, 0);
 	assert_int_equal(lan_grants(), KEYS);
+}
+
+/* Keys of memory that lapsed, or that others freed, are never used, and so never found dead. */
+TEST(keys__are_not_kept_for_ever)
+{
+	const uint32_t most = 1u << 20;
+	char id[MAAS_ID_BYTES];
+	json_t *key;
+
+	begin();
+	key = json_pack("{sisisisi}", "addr", 1, "length", 1, "rkey", 1, "connection",
+			(int)maas_rdma_client_number(maas->rdma));
+	for (uint32_t i = 0; i < most + 2; i++) {
+		snprintf(id, sizeof(id), "%08x-0000-8000-8741-8d35090dc78e", i);
+		maas_rdma_client_add_grant(maas, id, key);
+	}
+	json_decref(key);
+	assert_in_range(maas->rdma->grants.used, 1, most);
+	expect_works('b');
 }
 
 /* ---- many at once */
