@@ -248,7 +248,7 @@ void maas_close(struct maas *maas)
 		free_strings(maas);
 		free(maas);
 	} else {
-		maas_queue_close_fds(&maas->queue);
+		maas_queue_fini(&maas->queue);
 		maas_tls_close_fds(&maas->tls);
 	}
 }

@@ -47,11 +47,6 @@ int maas_queue_init(struct maas_queue *queue, uint32_t max)
 
 void maas_queue_fini(struct maas_queue *queue)
 {
-	maas_queue_close_fds(queue);
-}
-
-void maas_queue_close_fds(struct maas_queue *queue)
-{
 	close(queue->event_fd);
 	if (queue->epoll_fd >= 0)
 		close(queue->epoll_fd);

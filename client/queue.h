@@ -44,9 +44,8 @@ struct maas_queue {
 
 /* Errors: -EMFILE. */
 MAAS_MUST_CHECK int maas_queue_init(struct maas_queue *queue, uint32_t max);
+/* Closes the descriptors; a forked child may do that, too. */
 void maas_queue_fini(struct maas_queue *queue);
-/* All that a forked child may do. */
-void maas_queue_close_fds(struct maas_queue *queue);
 /* Frees completions that nobody took, when nothing is under way any more. */
 void maas_queue_drop(struct maas *maas);
 
