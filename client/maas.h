@@ -24,6 +24,8 @@
  *
  * Fork: a child inherits neither session nor connection. In the child every call on the parent's
  * handle fails with -ECHILD, except maas_close(), which leaves the server and the session alone.
+ * Over RDMA a child holds the device's descriptors until it ends or calls exec(2): if the parent
+ * dies before it, the parent's queue pair lives until the lease is over.
  * The child can open a handle of its own: over HTTP only if the parent had one over RDMA, unless
  * the child calls exec(2).
  *
