@@ -159,7 +159,7 @@ func (c *Copier) islandsLocked(mint int64) (islands []*block) {
 func (c *Copier) moveAside(id ulid.ULID) error {
 	aside := filepath.Join(c.o.Dir, asideDir)
 	from, to := filepath.Join(c.o.Dir, id.String()), filepath.Join(aside, id.String())
-	if _, err := os.Stat(from); err != nil {
+	if _, err := os.Lstat(from); err != nil {
 		return err
 	}
 	return errors.Join(os.MkdirAll(aside, 0o777), os.RemoveAll(to), os.Rename(from, to))

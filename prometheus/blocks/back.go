@@ -235,21 +235,27 @@ func (c *Copier) bringBackGroup(add func(move func() error) error, g []*block, p
 }
 
 // settle looks at blocks that were brought back. A block that is in place counts, whatever the look finds:
-// otherwise older blocks would be freed for it.
+// otherwise older blocks would be freed for it. One that still cannot be read does not come again at once.
 func (c *Copier) settle(g []*block) error {
-	if err := c.look(); err != nil {
+	if err := errors.Join(c.look(), c.look()); err != nil { // The second takes a torn pair as it is.
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	gone := 0 // Deleted by retention, or at once because it has no samples.
 	for _, b := range g {
-		if _, err := os.Lstat(filepath.Join(c.o.Dir, b.ULID.String())); errors.Is(err, fs.ErrNotExist) {
+		dir := filepath.Join(c.o.Dir, b.ULID.String())
+		switch {
+		case isGone(dir):
 			c.deleted[b.ULID] = true
 			delete(c.missing, b.ULID)
 			if !b.Compaction.Deletable {
 				gone++
 			}
+		case !c.presentLocked(b.ULID):
+			_, _, _, err := readBlock(dir)
+			c.o.Logger.Error("MaaS: a block was brought back and cannot be read; remote memory keeps it", "block", b.ULID, "err", err)
+			c.broken[b.ULID] = true
 		}
 	}
 	if gone == len(g) && !memory.IsEmpty(c.o.Dir) {
@@ -330,7 +336,7 @@ func (c *Copier) progress(p *progress, n int) {
 	}
 }
 
-// finishMove moves ready blocks into the data directory.
+// finishMove moves ready blocks into the data directory. A block that cannot be read there gives way.
 func (c *Copier) finishMove() error {
 	ready := filepath.Join(c.o.Dir, stageDir, readyDir)
 	entries, err := os.ReadDir(ready)
@@ -341,12 +347,21 @@ func (c *Copier) finishMove() error {
 		return err
 	}
 	for _, e := range entries {
-		if _, err := ulid.ParseStrict(e.Name()); err != nil {
+		id, err := ulid.ParseStrict(e.Name())
+		if err != nil {
 			continue
 		}
 		to := filepath.Join(c.o.Dir, e.Name())
-		if _, err := os.Stat(to); err == nil {
+		_, _, _, err = readBlock(to)
+		if err == nil {
 			continue // It is here already.
+		}
+		if !isGone(to) {
+			c.o.Logger.Warn("MaaS: a block of this directory cannot be read; it is put aside, and the copy from remote memory takes its place",
+				"block", id, "err", err, "dir", asideDir)
+			if err := errors.Join(c.moveAside(id), c.syncAside()); err != nil {
+				return err
+			}
 		}
 		if err := os.Rename(filepath.Join(ready, e.Name()), to); err != nil {
 			return err

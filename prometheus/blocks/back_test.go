@@ -204,3 +204,55 @@ func TestReturn__ends_where_the_disk_is_full_and_goes_on_at_a_start_with_room(t 
 	n.bringsBack(d)
 	require.Zero(t, testutil.ToFloat64(n.Metrics().BlocksReturning))
 }
+
+// A block that cannot be read at the start, and that the database leaves out, comes from remote memory, once.
+func TestReturn__a_block_that_cannot_be_read_is_replaced(t *testing.T) {
+	for name, harm := range broken {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, n, a, b, c := newLeader(t)
+			n.close()
+			want := d.contents()
+			harm(t, d.block(b))
+			n = d.start()
+			n.returned()
+			require.Equal(t, want, d.contents())
+			maastest.Must(os.Lstat(filepath.Join(d.path, asideDir, b.String())))(t)
+			require.Less(t, read(n), d.blockBytes()/2)
+			n.settled(a, b, c)
+
+			other := d.elsewhere()
+			require.NoError(t, os.CopyFS(other.block(b), os.DirFS(d.block(b))))
+			harm(t, other.block(b))
+			other.follow()
+			other.has(d)
+		})
+	}
+}
+
+// A block that cannot be read even then keeps neither the others away, nor compaction waiting.
+func TestReturn__a_block_that_stays_unreadable_does_not_come_again_and_again(t *testing.T) {
+	d, n, a, b, c := newLeader(t)
+	n = n.replaced()
+	harm := func(d *dataDir) database {
+		return database{d, func(move func() error) error {
+			if err := move(); err != nil || !shared.Exists(d.block(b)) {
+				return err
+			}
+			return os.RemoveAll(filepath.Join(d.block(b), metaName))
+		}}
+	}
+	n.Return(harm(n.d))
+	n.isBack()
+	n.d.holds(a, c)
+	require.Less(t, read(n), 1.1*d.blockBytes())
+	n.settled(a, b, c)
+
+	n = d.start()
+	other := d.elsewhere()
+	f := other.looks()
+	f.Bring(harm(other))
+	maastest.Eventually(t, "the older one is here", func() bool { return shared.Exists(other.block(a)) })
+	f.looked()
+	other.holds(a, c)
+}
