@@ -276,7 +276,7 @@ func (c *Copier) changePair(db Standby) (changed bool, err error) {
 		return false, err
 	}
 	dir := filepath.Join(c.o.Dir, of.ULID.String())
-	return true, db.ChangeBlock(of.ULID, func() error {
+	err = db.ChangeBlock(of.ULID, func() error {
 		// In the database's order. If the process dies in between, this is done again, because the pair is
 		// not the one in remote memory.
 		if err := replaceFile(filepath.Join(dir, tombstonesName), m.Tombstones); err != nil {
@@ -284,6 +284,12 @@ func (c *Copier) changePair(db Standby) (changed bool, err error) {
 		}
 		return errors.Join(replaceFile(filepath.Join(dir, metaName), m.Meta), memory.SyncDir(dir))
 	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b := c.blocks[of.ULID]; err == nil && b != nil {
+		b.pair = m.pair.sum() // The block may have files that cannot be read: no look would see this.
+	}
+	return true, err
 }
 
 // replaceFile gives a file these bytes, or removes it for nil; a crash leaves the old or the new.

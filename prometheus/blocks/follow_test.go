@@ -169,6 +169,38 @@ func TestFollow__has_what_the_leader_has(t *testing.T) {
 	require.Zero(t, written(n), "nothing is copied anew")
 }
 
+// counting is an open database that counts the changes of its blocks.
+type counting struct {
+	*dataDir
+	changes *atomic.Int32
+}
+
+func (c counting) ChangeBlock(_ ulid.ULID, change func() error) error {
+	c.changes.Add(1)
+	return change()
+}
+
+// What is deleted from a block comes once, also into a block that cannot be read.
+func TestFollow__a_deletion_from_a_block_that_cannot_be_read_comes_once(t *testing.T) {
+	d := newDataDir(t)
+	a := d.birth(0, 10)
+	n := d.startWith(a)
+	other := d.elsewhere()
+	db := counting{other, new(atomic.Int32)}
+	f := other.looks()
+	f.Bring(db)
+	other.has(d)
+	f.looked()
+	loop(t, filepath.Join(other.block(a), indexName))
+	d.delete(a, 1)
+	n.quiet()
+	maastest.Eventually(t, "the deletion is here", func() bool {
+		return maps.Equal(d.contentsOf(a.String()+"/"+metaName), other.contentsOf(a.String()+"/"+metaName))
+	})
+	f.looked()
+	require.EqualValues(t, 1, db.changes.Load())
+}
+
 // A block that remote memory lacks may be the only copy, whatever the reason.
 func TestFollow__what_remote_memory_lacks_is_not_deleted_for_it(t *testing.T) {
 	for name, lose := range map[string]func(d *dataDir, n *node){
