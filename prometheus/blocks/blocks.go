@@ -42,6 +42,12 @@ const (
 	// defaultRest is how long a new block is not copied while the compaction that made it may still replace
 	// it: the compaction of a head with late samples makes two blocks, and at its end one of these.
 	defaultRest = 30 * time.Second
+	// defaultRetry is how long a block whose files could not be copied is left alone; each time in a row the
+	// time doubles, maxDoubled times at most.
+	defaultRetry = time.Minute
+	maxDoubled   = 6
+	// hopelessTries is how many such failures in a row end the log's wait for the block.
+	hopelessTries = 4
 	// lately is the age of a block up to which the log waits for it. Such blocks are among the first to be
 	// copied; years of older blocks, which the log no longer covers, take their time.
 	lately = 24 * time.Hour
@@ -61,6 +67,7 @@ type Options struct {
 	Interval time.Duration // Between two looks at the data directory; 0 is 5 s.
 	Verify   time.Duration // Between two looks at the whole of remote memory; 0 is 10 min.
 	Rest     time.Duration // How long a new block waits for the end of a compaction; 0 is 30 s.
+	Retry    time.Duration // How long a block waits whose files could not be copied; 0 is a minute.
 	Logger   *slog.Logger
 }
 
@@ -105,10 +112,16 @@ type Copier struct {
 
 	limit   int64 // What blocks may take while the server is full, less than their share; 0: no limit.
 	plan    plan
-	said    bool               // It was logged that not all blocks fit.
-	why     string             // The reason, last logged, why nothing is copied.
-	failed  map[ulid.ULID]bool // Blocks that cannot be read.
-	waiting map[ulid.ULID]bool // Blocks that belong into remote memory and have no room.
+	said    bool                // It was logged that not all blocks fit.
+	why     string              // The reason, last logged, why nothing is copied.
+	paused  map[ulid.ULID]pause // Blocks that could not be copied.
+	waiting map[ulid.ULID]bool  // Blocks that belong into remote memory and have no room.
+}
+
+// pause is how long a block is left alone that could not be copied.
+type pause struct {
+	until time.Time
+	tries int // That failed in a row.
 }
 
 // Start begins to copy. Blocks that a killed predecessor had ready for the data directory move there now, so open
@@ -132,11 +145,14 @@ func newCopier(m *memory.Manager, o Options) *Copier {
 	if o.Rest == 0 {
 		o.Rest = defaultRest
 	}
+	if o.Retry == 0 {
+		o.Retry = defaultRetry
+	}
 	c := &Copier{
 		o: o, memory: m, stop: make(chan struct{}), space: diskSpace, buf: make([]byte, pieceSize),
 		blocks: map[ulid.ULID]*block{}, known: lineages{}, missing: map[ulid.ULID]int{},
 		deleted: map[ulid.ULID]bool{}, islands: map[ulid.ULID]bool{}, broken: map[ulid.ULID]bool{}, torn: map[ulid.ULID]string{},
-		partial: map[ulid.ULID]*upload{}, failed: map[ulid.ULID]bool{},
+		partial: map[ulid.ULID]*upload{}, paused: map[ulid.ULID]pause{},
 	}
 	for id := range o.Deleted {
 		c.deleted[id] = true
@@ -282,7 +298,7 @@ func (c *Copier) Covered(mint int64) bool {
 	}
 	made := ulid.Timestamp(time.Now().Add(-lately))
 	for id, b := range c.blocks {
-		hopeless := !b.wanted || c.failed[id] || c.waiting[id] && !c.returning.Load()
+		hopeless := !b.wanted || c.paused[id].tries >= hopelessTries || c.waiting[id] && !c.returning.Load()
 		recent := b.MaxTime > mint-lately.Milliseconds() || id.Time() >= made
 		if b.here && !hopeless && recent && !c.coveredLocked(b) {
 			return false

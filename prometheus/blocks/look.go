@@ -181,6 +181,14 @@ func sameFiles(a, b []file) bool {
 	})
 }
 
+// hasLost says whether files lack one of those before. A block has all its files from the beginning: without one of
+// them, it is damaged.
+func hasLost(files, before []file) bool {
+	return slices.ContainsFunc(before, func(b file) bool {
+		return !slices.ContainsFunc(files, func(f file) bool { return f.Name == b.Name })
+	})
+}
+
 // look finds the blocks in the data directory, and what was deleted from them.
 func (c *Copier) look() error { return c.lookFor(true) }
 
@@ -260,7 +268,7 @@ func (c *Copier) lookAtLocked(id ulid.ULID) (is, changed bool) {
 		return state != "", false
 	}
 	p, m, files, err := readBlock(dir)
-	if err != nil || pairState(dir) != state {
+	if err != nil || pairState(dir) != state || b != nil && b.here && hasLost(files, b.files) {
 		return false, false
 	}
 	if !p.whole(&m) && c.torn[id] != state {
@@ -275,8 +283,9 @@ func (c *Copier) lookAtLocked(id ulid.ULID) (is, changed bool) {
 	if !b.here {
 		b.since = time.Now()
 	}
-	if !sameFiles(files, b.files) {
-		delete(c.failed, id)
+	if p, paused := c.paused[id]; paused && !sameFiles(files, b.files) {
+		p.until = time.Now().Add(c.o.Retry) // Somebody mends the block, and may not be ready.
+		c.paused[id] = p
 	}
 	b.files = files
 	b.meta, b.state, b.pair, b.here = m, state, p.sum(), true
@@ -308,5 +317,6 @@ func (c *Copier) countMissing() {
 func (c *Copier) dropLocked(b *block) {
 	if !b.here && b.remote == nil {
 		delete(c.blocks, b.ULID)
+		delete(c.paused, b.ULID)
 	}
 }

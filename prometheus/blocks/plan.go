@@ -236,7 +236,7 @@ func (c *Copier) next() (u *upload, evicted bool) {
 	}
 	for _, g := range c.plan.groups[:c.plan.wanted] {
 		for _, b := range g.blocks {
-			if !b.here || b.remote != nil || c.failed[b.ULID] || c.restsLocked(b) {
+			if !b.here || b.remote != nil || c.pausesLocked(b.ULID) || c.restsLocked(b) {
 				continue
 			}
 			u := c.partial[b.ULID]
@@ -261,6 +261,8 @@ func (c *Copier) next() (u *upload, evicted bool) {
 	}
 	return nil, false
 }
+
+func (c *Copier) pausesLocked(id ulid.ULID) bool { return time.Now().Before(c.paused[id].until) }
 
 // restsLocked says whether a block whose copying has not begun may soon be replaced.
 func (c *Copier) restsLocked(b *block) bool {

@@ -29,6 +29,8 @@ var (
 	// errLater ends a copy that continues later, or not at all: the next look decides.
 	errLater   = errors.New("another block goes first")
 	errStopped = errors.New("Prometheus ends")
+	errChanged = errors.New("the block's files changed while they were copied")
+	errPair    = errors.New("what is deleted from the block changed while it was copied")
 )
 
 // upload is a block that is being copied. It survives failures of the server.
@@ -125,17 +127,21 @@ func (c *Copier) full(u *upload) {
 func (c *Copier) copy(u *upload) error {
 	dir := filepath.Join(c.o.Dir, u.id.String())
 	looked := time.Now()
+	err := u.unchanged(dir)
 	for i, f := range u.local {
-		if err := c.copyFile(filepath.Join(dir, f.Name), f, u.files[i], func() error { return c.goOn(u, &looked) }); err != nil {
-			return c.judge(u, err)
+		if err == nil {
+			err = c.copyFile(filepath.Join(dir, f.Name), f, u.files[i], func() error { return c.goOn(u, &looked) })
 		}
 	}
-	if files, err := listFiles(dir); err != nil || !sameFiles(files, u.local) {
-		return c.judge(u, errors.Join(err, errChanged))
+	if err == nil {
+		err = u.unchanged(dir)
 	}
 	r := &remote{number: u.number, files: u.local, parts: u.files}
-	if err := c.writeManifest(u.id, u.block, r); err != nil {
-		return c.judge(u, err)
+	if err == nil {
+		err = c.writeManifest(u.id, u.block, r)
+	}
+	if err != nil {
+		return c.judge(u.id, u.block, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,30 +153,52 @@ func (c *Copier) copy(u *upload) error {
 	}
 	c.blocks[u.id].remote = r
 	delete(c.partial, u.id)
+	delete(c.paused, u.id)
 	c.o.Logger.Info("MaaS: copied a block", "block", u.id, "bytes", r.size())
 	c.planLocked()
 	return nil
 }
 
-var errChanged = errors.New("the block's files changed while they were copied")
-
-// judge decides what a failed copy means for its block.
-func (c *Copier) judge(u *upload, err error) error {
-	var local *fs.PathError
-	if errors.Is(err, fs.ErrNotExist) {
-		return errLater // The block was deleted meanwhile.
+// unchanged is an error if the block's files are not those that are copied.
+func (u *upload) unchanged(dir string) error {
+	files, err := listFiles(dir)
+	if err == nil && !sameFiles(files, u.local) {
+		err = errChanged
 	}
-	if !errors.Is(err, errChanged) && !errors.As(err, &local) {
+	return err
+}
+
+// judge decides what a failed copy, of a block or of its pair, means for the block: with errLater, the block is left
+// alone for a while, and others go on.
+func (c *Copier) judge(id ulid.ULID, b *block, err error) error {
+	if !errors.Is(err, errPair) && !errors.Is(err, errChanged) && !isLocal(err) {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.o.Logger.Error("MaaS: a block is not copied", "block", u.id, "err", err)
-	c.failed[u.id] = true
-	u.block.state = "" // Its files will be listed again.
-	c.dead = append(c.dead, u.files...)
-	delete(c.partial, u.id)
+	p := c.paused[id]
+	if errors.Is(err, errPair) || isGone(filepath.Join(c.o.Dir, id.String())) {
+		p.until = time.Now().Add(c.o.Interval) // The next look sees the new pair, or that the block was deleted.
+		c.paused[id] = p
+		return errLater
+	}
+	p.until = time.Now().Add(c.o.Retry << min(p.tries, maxDoubled))
+	p.tries++
+	c.paused[id] = p
+	c.o.Logger.Error("MaaS: a block is not copied", "block", id, "tries", p.tries, "err", err)
+	b.state = "" // Its files will be listed again.
+	if u := c.partial[id]; u != nil {
+		c.dead = append(c.dead, u.files...)
+		delete(c.partial, id)
+	}
 	return errLater
+}
+
+// isLocal says whether it was the data directory that failed.
+func isLocal(err error) bool {
+	var path *fs.PathError
+	var link *os.LinkError
+	return errors.As(err, &path) || errors.As(err, &link)
 }
 
 // goOn is asked before each piece.
@@ -253,7 +281,7 @@ func (c *Copier) writeManifest(id ulid.ULID, of *block, r *remote) error {
 	c.version++ // A name is not used again: a reader could not tell two files of the same name apart.
 	c.mu.Unlock()
 	if !same {
-		return errLater
+		return errPair
 	}
 	b, err := json.Marshal(manifest{Version: manifestVersion, Files: r.files, pair: p})
 	if err != nil {
@@ -285,14 +313,14 @@ func (c *Copier) updatePairs() error {
 			return nil
 		}
 		next := *r
-		err := c.writeManifest(id, b, &next)
-		if errors.Is(err, errLater) || errors.Is(err, fs.ErrNotExist) {
-			return nil // The next look will see the new pair.
-		}
-		if err != nil {
-			return err
+		if err := c.writeManifest(id, b, &next); err != nil {
+			if err := c.judge(id, b, err); !errors.Is(err, errLater) {
+				return err
+			}
+			continue
 		}
 		c.mu.Lock()
+		delete(c.paused, id)
 		if b.remote == r && c.arena == c.memory.Arena() {
 			b.remote = &next
 			c.dead = append(c.dead, r.manifest)
@@ -303,12 +331,12 @@ func (c *Copier) updatePairs() error {
 	}
 }
 
-// outdated is a block whose pair here differs from the one in remote memory.
+// outdated is a block whose pair here differs from the one in remote memory; nil: there is none, for now.
 func (c *Copier) outdated() (ulid.ULID, *block, *remote) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, b := range c.blocks {
-		if b.here && b.remote != nil && b.remote.pair != b.pair {
+		if b.here && b.remote != nil && b.remote.pair != b.pair && !c.pausesLocked(id) {
 			return id, b, b.remote
 		}
 	}
