@@ -167,7 +167,8 @@ func (c *Client) Session() string {
 }
 
 // Lease returns when the session ends if no further renewal reaches the server, on the monotonic
-// clock. ok is false if there is no session, and once it is lost or ended.
+// clock; if the machine sleeps, that is earlier than was said. ok is false if there is no session, and
+// once it is lost or ended.
 func (c *Client) Lease() (until time.Time, ok bool) {
 	if c.session == nil || c.alive.Err() != nil {
 		return time.Time{}, false

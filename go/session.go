@@ -31,9 +31,16 @@ type httpSession struct {
 	stop     context.CancelFunc // ends keep
 	kept     sync.WaitGroup
 	mu       sync.Mutex
-	until    time.Time // guarded by mu
-	notThere bool      // guarded by mu; the server said that it does not know the session
+	until    time.Time     // guarded by mu
+	lapses   time.Duration // guarded by mu; the same on clock, and earlier if the machine slept meanwhile
+	notThere bool          // guarded by mu; the server said that it does not know the session
 }
+
+// started is when the process began; clock is the clock of leases. Tests replace it.
+var (
+	started = time.Now()
+	clock   = sinceBoot
+)
 
 type sessionAnswer struct {
 	ID  string `json:"id"`
@@ -58,7 +65,7 @@ func openSession(ctx context.Context, w *sender, o *Options) (*httpSession, erro
 		return nil, err
 	}
 	var answer sessionAnswer
-	sent := time.Now()
+	sent, clocked := time.Now(), clock()
 	// Sent once: a second request would find the name taken by the first, if only its answer
 	// was lost.
 	err = w.do(ctx, &call{
@@ -75,7 +82,7 @@ func openSession(ctx context.Context, w *sender, o *Options) (*httpSession, erro
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", w.text, err)
 	}
-	s := &httpSession{sender: w, id: answer.ID, ttl: ttl, until: sent.Add(ttl)}
+	s := &httpSession{sender: w, id: answer.ID, ttl: ttl, until: sent.Add(ttl), lapses: clocked + ttl}
 	s.living, s.lose = context.WithCancelCause(context.Background())
 	keeping, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -145,7 +152,21 @@ func (s *httpSession) lost() context.Context { return s.living }
 func (s *httpSession) lease() (time.Time, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.until, s.living.Err() == nil && time.Now().Before(s.until)
+	until, runs := s.leaseEnd()
+	return until, runs && s.living.Err() == nil
+}
+
+// leaseEnd is the end of the lease, and whether that is still to come. Call it with mu held.
+func (s *httpSession) leaseEnd() (until time.Time, runs bool) {
+	now := time.Now()
+	left := min(s.until.Sub(now), s.lapses-clock())
+	if left > 0 {
+		return now.Add(left), true
+	}
+	if now.Before(s.until) {
+		return now, false // It ended while the machine slept, which is no time on this clock.
+	}
+	return s.until, false
 }
 
 // keep renews the lease until the session is lost or ended.
@@ -177,7 +198,7 @@ func (s *httpSession) keep(ctx context.Context) {
 // lease.
 func (s *httpSession) renew(ctx context.Context) error {
 	until, _ := s.lease()
-	sent := time.Now()
+	sent, clocked := time.Now(), clock()
 	deadline := sent.Add(s.ttl / renewalsInLease)
 	if until.Before(deadline) {
 		deadline = until
@@ -204,8 +225,8 @@ func (s *httpSession) renew(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// Others may have acted on the end of the lease: it is not taken back.
-	if time.Now().Before(s.until) {
-		s.until = sent.Add(ttl)
+	if _, runs := s.leaseEnd(); runs {
+		s.until, s.lapses = sent.Add(ttl), clocked+ttl
 	}
 	return nil
 }

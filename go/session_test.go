@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,6 +83,25 @@ func TestEndSession(t *testing.T) {
 	check(t, EndSession(t.Context(), o, c.Session()))
 	open(t, s, o)
 	wantError(t, EndSession(t.Context(), o, "../allocations"), nil, "maas: end a session", "no id")
+}
+
+// While the machine sleeps, the server's clock goes on.
+func TestLeaseLapsesWhileTheMachineSleeps(t *testing.T) {
+	var slept atomic.Int64
+	clock = func() time.Duration { return sinceBoot() + time.Duration(slept.Load()) }
+	t.Cleanup(func() { clock = sinceBoot }) // after the client's end
+	s := maastest.Start(t)
+	const ttl = 10 * time.Second
+	c := maastest.Must(openAt(t, s.URL, Options{Name: "me", Exclusive: true, SessionTTL: ttl}))(t)
+	id := allocate(t, c, AllocateOptions{Size: 10})[0].ID
+	slept.Store(int64(ttl - time.Second))
+	until, ok := c.Lease()
+	holds(t, ok && time.Until(until) <= time.Second, until, ok)
+	check(t, c.Write(t.Context(), id, 0, []byte("mine")))
+	slept.Store(int64(ttl))
+	until, ok = c.Lease()
+	holds(t, !ok && !until.After(time.Now()), until, ok)
+	wantError(t, c.Write(t.Context(), id, 0, []byte("late")), ErrSessionLost)
 }
 
 // A server that stands still answers no renewal: the client gives up its session by its own clock.
