@@ -323,6 +323,16 @@ func (r *Remote) fail(err error) {
 	}
 }
 
+// all is all files, except those that are to be freed.
+func (r *Remote) all() (files []*remotefile.File) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, f := range r.files {
+		files = append(files, f.file)
+	}
+	return files
+}
+
 func (r *Remote) report() {
 	var allocations, allocated, stored int64
 	r.mu.RLock()

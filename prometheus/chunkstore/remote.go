@@ -171,6 +171,7 @@ func NewRemote(m *memory.Manager, o RemoteOptions) (*Remote, error) {
 		kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}), outagePatience: outagePatience,
 	}
 	r.attach()
+	m.RelyOn(r.all)
 	go r.run()
 	return r, nil
 }

@@ -130,6 +130,19 @@ func TestRemote__only_lost_chunks_end_it(t *testing.T) {
 	require.NoError(t, session)
 }
 
+func TestRemote__misses_a_chunk_that_nobody_reads(t *testing.T) {
+	verifyInterval = 10 * time.Millisecond
+	defer func() { verifyInterval = 0 }()
+	s := newRemote(t, RemoteOptions{})
+	s.write(5000)
+	s.arrives()
+	s.lose(0)
+	require.ErrorIs(t, <-s.fatal, errLost)
+	store, session := s.end()
+	require.ErrorIs(t, store, errLost)
+	require.NoError(t, session)
+}
+
 // With a chunk that is larger than a batch, and one that is the first of its file.
 func TestRemote__what_waits_in_many_batches_is_read_and_arrives(t *testing.T) {
 	s := newRemote(t, RemoteOptions{})

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -25,6 +26,9 @@ import (
 // run asks for the server's health while the server works, and tries to connect while it does not.
 func (m *Manager) run(ctx context.Context) {
 	defer close(m.done)
+	var verifying sync.WaitGroup // A look takes long where much is held.
+	verifying.Go(func() { m.verifyAgain(ctx) })
+	defer verifying.Wait()
 	for {
 		m.renewLeases()
 		interval := healthInterval

@@ -7,7 +7,8 @@
 // calls fail at once, until a check in the background finds the server again. A write never meets a successor: it
 // is sent only while the session's lease has longer to run than the write may take.
 //
-// This file has the calls and the breaker; connect.go watches the server and connects, follow.go is for standbys.
+// This file has the calls and the breaker; connect.go watches the server and connects, verify.go asks whether the server
+// still has everything, follow.go is for standbys.
 package memory
 
 import (
@@ -84,6 +85,9 @@ type Options struct {
 	// Lease is how long memory of an owner whose name is made up outlives its Prometheus; 0: 70 minutes.
 	Lease time.Duration
 
+	// Verify is the pause between two looks whether the server still has everything; 0: 10 minutes.
+	Verify time.Duration
+
 	Logger  *slog.Logger
 	Metrics *Metrics
 }
@@ -146,6 +150,7 @@ type Manager struct {
 	state    State
 	why      error     // Why the breaker is open.
 	leaseEnd time.Time // Of the session that was lost last.
+	reliedOn []func() []*remotefile.File
 	asked    time.Time // The last attempt to get a session again that failed for another reason than a lost name.
 }
 
@@ -193,6 +198,9 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	}
 	if o.Lease == 0 {
 		o.Lease = defaultLease
+	}
+	if o.Verify == 0 {
+		o.Verify = defaultVerify
 	}
 	if err := o.check(); err != nil {
 		return nil, err

@@ -108,6 +108,7 @@ func Start(m *memory.Manager, o Options) *Tail {
 // Run begins to copy.
 func (t *Tail) Run() {
 	t.memory.Metrics().CaughtUp(time.Now())
+	t.memory.RelyOn(t.all)
 	t.running = true
 	go t.run()
 }
@@ -290,15 +291,20 @@ func (t *Tail) list() ([]localFile, error) {
 // usable says whether a successor could start from the whole log in remote memory. It could not while the first
 // checkpoint is being copied, or one that closes a gap.
 func (t *Tail) usable() bool {
-	var files []*remotefile.File
-	t.mu.RLock()
-	for _, r := range t.files {
-		files = append(files, r.file)
-	}
-	t.mu.RUnlock()
+	files := t.all()
 	remotefile.Sort(files)
 	_, lost, err := planRestore(files, false)
 	return err == nil && lost == 0
+}
+
+// all is all files that are in use.
+func (t *Tail) all() (files []*remotefile.File) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, r := range t.files {
+		files = append(files, r.file)
+	}
+	return files
 }
 
 func (t *Tail) truncationCount() int {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
@@ -55,6 +56,45 @@ func TestTail__copies_again_what_the_server_lost(t *testing.T) {
 	n.copies(2*segmentSize + 10)
 	n.stop()
 	d.requireRestores(d.contents())
+}
+
+// verified is a process that often looks whether the server still has everything.
+func (d *dataDir) verified() *node {
+	m := maastest.Must(d.connectAs(d.t.Context(), memory.Options{Required: true, Verify: time.Millisecond}))(d.t)
+	d.t.Cleanup(func() { _ = m.Close() })
+	return d.startOn(m, mirrored)
+}
+
+// Before a take-over nobody reads a segment that is complete, and so nobody would miss it.
+func TestTail__copies_again_what_somebody_freed(t *testing.T) {
+	d := newLog(t)
+	n := d.verified()
+	n.copies(3 * segmentSize)
+	d.lose(wal(0))
+	n.copies(4 * segmentSize)
+	n.stop()
+	require.EqualValues(t, segmentSize, testutil.ToFloat64(n.Metrics().Resynced))
+	d.requireRestores(d.contents())
+}
+
+// What the process itself writes, cuts and frees meanwhile is nothing that was lost.
+func TestTail__misses_nothing_while_it_works(t *testing.T) {
+	d := newLog(t)
+	d.writeChunks(3, 1)
+	n := d.verified()
+	arena := n.Arena()
+	n.looks()
+	for i := range 20 {
+		last := fmt.Sprintf("wal/%08d", 3+i)
+		d.segments(last)
+		n.looks()
+		d.write("repaired", d.read(last)[:segmentSize/2])
+		d.rename("repaired", last)
+		d.checkpoint(1+i, 2, fmt.Sprintf("wal/%08d", i), fmt.Sprintf("wal/checkpoint.%08d", i))
+		n.looks()
+	}
+	n.stop()
+	require.Same(t, arena, n.Arena())
 }
 
 func TestOpen__waits_for_a_predecessor_and_fences_it(t *testing.T) {
