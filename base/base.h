@@ -207,6 +207,12 @@ size_t maas_printable(char *to, size_t size, const char *text);
 #define MAAS_FILE_ERROR 512 /* bytes of an error's text */
 
 /*
+ * First thing in main(): opens /dev/null where a standard descriptor is closed, or the next file
+ * that is opened gets its number, and what is meant for people is written into it.
+ */
+void maas_file_open_standard(void);
+
+/*
  * Reads a regular file whole. It must be root's or this process's user's, and nobody else may write
  * it, nor, when it is a `secret`, read it: its group may. `error` then says what to do. The caller
  * frees `ret_text`. Threading: any. Errors: as open(2) and read(2); -EPERM, -EINVAL no regular

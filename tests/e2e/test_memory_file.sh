@@ -68,6 +68,18 @@ for id in "$freed" "$owned"; do
 	answered 404 request GET "/allocate/$id"
 done
 
+step 'who closes the standard descriptors'
+address=${URL#http://}
+stop_server
+"$MAASD" "${pool[@]}" --rdma off --listen "$address" <&- >&- 2>&- &
+SERVER=$!
+children+=("$SERVER")
+wait_for 10 curl -sS -o /dev/null "$URL/health"
+same_bytes
+stop_server
+start_server "${pool[@]}" --rdma off --listen "$address"
+same_bytes
+
 step 'a start that fails'
 new=$shm/new
 refused_untouched 'Address already in use' --listen "${URL#http://}" --rdma off
