@@ -15,10 +15,11 @@
 
 #include "daemon/internal.h"
 
-#define SPARE_FILES 128 /* for everything that is no connection */
-#define NODES_DIR   "/sys/devices/system/node"
-#define MAX_NODES   1024
-#define LONG_BITS   (8 * sizeof(unsigned long))
+#define FILES_OF_THREAD 2   /* its epoll set, and what wakes it */
+#define SPARE_FILES	128 /* for everything else that is no connection */
+#define NODES_DIR	"/sys/devices/system/node"
+#define MAX_NODES	1024
+#define LONG_BITS	(8 * sizeof(unsigned long))
 
 /* ---- descriptors */
 
@@ -26,8 +27,10 @@ int maasd_machine_raise_files(struct maasd_options *options, char error[MAASD_OP
 {
 	rlim_t addresses = options->listen.num;
 	rlim_t metrics = options->listen_metrics.num;
+	rlim_t threads = addresses * maas_http_threads(options->http_threads) + metrics;
 	rlim_t beside = (addresses + metrics) * MAAS_HTTP_RESERVE +
-			metrics * MAAS_HTTP_METRICS_CONNECTIONS + SPARE_FILES;
+			metrics * MAAS_HTTP_METRICS_CONNECTIONS + threads * FILES_OF_THREAD +
+			SPARE_FILES;
 	rlim_t want = addresses * options->max_connections + beside;
 	struct rlimit limit;
 	struct rlimit raised;

@@ -14,6 +14,7 @@
 
 #define DRAIN_POLL_MS 20
 #define LOOK_MS	      10000 /* between two looks at the files that are read again */
+#define END_S	      60    /* what the end takes beside the drain, at most */
 #define PROGRESS_MS   3000  /* between two lines on a long start */
 /* What large bodies and answers may take, all in all; no option sets it. */
 #define MAX_HELD_BYTES (256u << 20)
@@ -313,7 +314,10 @@ static void stop(struct server *server, bool served)
 	maas_http_stop(server->http);
 	maasd_tls_stop(&server->tls);
 	maas_rdma_stop(server->rdma);
-	maas_lend_close(server->lend);
+	if (served)
+		maas_lend_close(server->lend);
+	else
+		maas_lend_discard(server->lend);
 	if (server->rdma && !maas_rdma_close(server->rdma))
 		maas_slab_set_remote(server->slab, false);
 	if (served)
@@ -425,7 +429,8 @@ int maasd_serve(struct maasd_options *options)
 		reload(&server, false);
 		maasd_tls_look(&server.tls);
 	} while (!signal);
-	sd_notify(0, "STOPPING=1");
+	sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu",
+		   (options->drain_delay_s + options->drain_timeout_s + END_S) * 1000000ull);
 	log_info("ending signal=%s requests=%llu", strsignal(signal),
 		 (unsigned long long)maas_http_active(server.http));
 	drain(&server, options);

@@ -52,7 +52,7 @@ static int fail_exhausted(struct maas_http_conn *conn, const struct maas_http_al
 		(unsigned long long)stats.max_bytes);
 }
 
-static void count_failure(struct maas_http_conn *conn, int error)
+void maas_http_count_failure(struct maas_http_conn *conn, int error)
 {
 	static const struct {
 		int error;
@@ -101,7 +101,7 @@ static int fail_allocate(struct maas_http_conn *conn, int error,
 			 const struct maas_http_allocate_body *body,
 			 const struct maas_lend_refusal *refusal)
 {
-	count_failure(conn, error);
+	maas_http_count_failure(conn, error);
 	if (error == -EFBIG)
 		return fail_too_large(conn, body->size_bytes);
 	if (error == -ENOSPC)
@@ -304,7 +304,7 @@ int maas_http_allocate(struct maas_http_conn *conn)
 
 	r = maas_http_json_allocate(conn->in.data, conn->in.len, &body, &fault);
 	if (r) {
-		count_failure(conn, r);
+		maas_http_count_failure(conn, r);
 		return maas_http_fail_fault(conn, r, &fault);
 	}
 	request = (struct maas_lend_alloc_request){

@@ -16,8 +16,10 @@ int maas_http_grant_resume(struct maas_http_conn *conn)
 				      "no session with this id may have this key: it ended, its "
 				      "lease lapsed, it never was, or its principal would need "
 				      "owner= or read= in --auth-file");
-	if (status)
+	if (status) {
+		maas_http_count_failure(conn, status);
 		return maas_http_fail_key(conn, status);
+	}
 	maas_http_write_key(&conn->out, conn->req.pending->keys);
 	maas_buf_str(&conn->out, "\n");
 	return maas_http_reply(conn, MHD_HTTP_OK);

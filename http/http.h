@@ -36,6 +36,9 @@ struct maas_http_rdma {
 #define MAAS_HTTP_METRICS_CONNECTIONS		  128
 #define MAAS_HTTP_METRICS_CONNECTIONS_PER_ADDRESS 32
 
+/* The workers of each address where the option says `asked`; 0: one for each CPU, at most 16. */
+unsigned int maas_http_threads(unsigned int asked);
+
 struct maas_http_options {
 	struct maas_slab *slab; /* borrowed, as lend */
 	struct maas_lend *lend;
@@ -48,7 +51,7 @@ struct maas_http_options {
 	struct maas_tls *tls; /* of the TCP addresses of `listen`; a reference is taken; NULL: they
 				 are plain */
 	const gid_t *socket_group; /* of unix: sockets; NULL: that of the process */
-	unsigned int threads;	   /* workers for each address; 0: one for each CPU, at most 16 */
+	unsigned int threads;	   /* workers for each address, see maas_http_threads() */
 	/* Limits, of which none is 0; maasd's options have the defaults. */
 	mode_t socket_mode;	      /* of unix: sockets */
 	unsigned int max_connections; /* for each address of `listen` */

@@ -323,7 +323,7 @@ bool maas_http_is_stranger(const struct maas_http_conn *conn)
 
 	if (caller->principal)
 		return caller->principal == maas_auth_anonymous(caller->auth);
-	return conn->listener->metrics || maas_lend_auth_epoch(conn->http->options.lend) ||
+	return conn->listener->metrics || maas_lend_has_auth(conn->http->options.lend) ||
 	       (maas_http_tls_wanted(conn) == MAAS_TLS_CLIENT_REQUIRED && !conn->tls.peer);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The process_… metrics that every exporter has, from /proc (proc(5)). */
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -72,13 +73,13 @@ static double boot_time(void)
 	return (double)(wall.tv_sec - up.tv_sec) + (double)(wall.tv_nsec - up.tv_nsec) / 1e9;
 }
 
-static uint64_t count_fds(void)
+static uint64_t count_fds(const struct rlimit *limit)
 {
 	DIR *dir = opendir("/proc/self/fd");
 	uint64_t count = 0;
 
 	if (!dir)
-		return 0;
+		return errno == EMFILE ? limit->rlim_cur : 0;
 	while (readdir(dir))
 		count++;
 	closedir(dir);
@@ -108,7 +109,7 @@ void maas_http_process_metrics(struct maas_buf *out)
 				 p.resident_pages * (uint64_t)sysconf(_SC_PAGESIZE));
 	}
 	getrlimit(RLIMIT_NOFILE, &limit);
-	maas_http_metric(out, "process_open_fds", "gauge", "Open file descriptors.", count_fds());
+	maas_http_metric(out, "process_open_fds", "gauge", "Open file descriptors.", count_fds(&limit));
 	maas_http_metric(out, "process_max_fds", "gauge", "Limit of open file descriptors.",
 			 limit.rlim_cur);
 }

@@ -78,7 +78,7 @@ void maas_http_refused(struct maas_http_conn *conn, unsigned int status, const c
 		return;
 	if (principal)
 		memcpy(refusal.principal, principal->name, strlen(principal->name) + 1);
-	if (principal || !maas_lend_auth_epoch(conn->http->options.lend))
+	if (principal || !maas_lend_has_auth(conn->http->options.lend))
 		refusal.client = maas_http_client(conn);
 	memcpy(refusal.from, conn->remote, sizeof(refusal.from));
 	pthread_mutex_lock(&refusals->lock);

@@ -44,6 +44,8 @@ MAAS_MUST_CHECK int maas_http_fail_fault(struct maas_http_conn *conn, int error,
 
 /* The same for an error of a call that has to do with keys. */
 MAAS_MUST_CHECK int maas_http_fail_key(struct maas_http_conn *conn, int error);
+/* Counts an allocation or a key that failed so, by its reason. */
+void maas_http_count_failure(struct maas_http_conn *conn, int error);
 
 /* ---- parts of answers */
 

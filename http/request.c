@@ -90,6 +90,7 @@ static int check_place(struct maas_http_conn *conn, const char *path)
 	if (conn->place == MAAS_HTTP_PLACE_NORMAL ||
 	    (asks && !conn->req.has_body && is_vital(path)))
 		return 0;
+	atomic_fetch_add_explicit(&conn->http->metrics.refused, 1, memory_order_relaxed);
 	return maas_http_error(conn, MHD_HTTP_SERVICE_UNAVAILABLE, "too_many_connections",
 			       "as many connections are open as this server allows in all "
 			       "(--max-connections) or from one address "

@@ -20,10 +20,12 @@
  */
 #define CONNECTION_BYTES ((size_t)64 << 10)
 
-static unsigned int default_threads(void)
+unsigned int maas_http_threads(unsigned int asked)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
+	if (asked)
+		return asked;
 	if (cpus < 1)
 		return 1;
 	return cpus > MAX_THREADS ? MAX_THREADS : (unsigned int)cpus;
@@ -209,8 +211,7 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 	if (!http)
 		return NULL;
 	http->options = *options;
-	if (!http->options.threads)
-		http->options.threads = default_threads();
+	http->options.threads = maas_http_threads(http->options.threads);
 	if (http->options.max_connections < http->options.threads)
 		http->options.max_connections = http->options.threads;
 	http->started_ns = maas_clock_ns();

@@ -18,6 +18,11 @@ uint64_t maas_lend_auth_epoch(const struct maas_lend *lend)
 	return atomic_load_explicit(&lend->principals.shown, memory_order_acquire);
 }
 
+bool maas_lend_has_auth(const struct maas_lend *lend)
+{
+	return atomic_load_explicit(&lend->principals.is_there, memory_order_relaxed);
+}
+
 struct maas_auth *maas_lend_auth(struct maas_lend *lend, uint64_t *ret_epoch)
 {
 	struct maas_auth *auth;

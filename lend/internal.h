@@ -52,6 +52,7 @@ struct maas_lend {
 	uint32_t max_session_ttl_s;
 	unsigned int num_classes;
 	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES];
+	uint32_t had_principals; /* what kept memory said of it before */
 
 	/* Held over one request with a request id: a duplicate waits here for the answer. */
 	pthread_mutex_t request_locks[MAAS_LEND_REQUEST_LOCKS];

@@ -93,6 +93,8 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 	if (!r)
 		r = maas_lend_owners_init(&lend->owners, maas_slab_annex(lend->slab));
 	if (!r)
+		lend->had_principals = lend->owners.table->has_principals;
+	if (!r)
 		r = check_principals(lend, options);
 	if (!r)
 		r = maas_lend_restore(lend);
@@ -131,6 +133,18 @@ void maas_lend_close(struct maas_lend *lend)
 	for (size_t i = 0; i < MAAS_LEND_REQUEST_LOCKS; i++)
 		pthread_mutex_destroy(&lend->request_locks[i]);
 	free(lend);
+}
+
+void maas_lend_discard(struct maas_lend *lend)
+{
+	struct maas_slab_stats stats;
+
+	if (!lend)
+		return;
+	maas_slab_stats(lend->slab, &stats);
+	if (!stats.allocations)
+		lend->owners.table->has_principals = lend->had_principals;
+	maas_lend_close(lend);
 }
 
 void maas_lend_pause(void)

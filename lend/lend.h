@@ -175,6 +175,9 @@ bool maas_lend_had_principals(const struct maas_slab_mark *mark);
  * `done` is not called. The slabs stay as they are.
  */
 void maas_lend_close(struct maas_lend *lend);
+/* As maas_lend_close(), for a start that fails later on: unless something was lent since the
+ * opening, kept memory is noted as used with principals, or without, as before. NULL is allowed. */
+void maas_lend_discard(struct maas_lend *lend);
 
 /*
  * Housekeeping, about ten times a second, one thread: advances the lease clock, ends what lapsed,
@@ -208,6 +211,8 @@ MAAS_MUST_CHECK int maas_lend_set_auth(struct maas_lend *lend, struct maas_auth 
 struct maas_auth *maas_lend_auth(struct maas_lend *lend, uint64_t *ret_epoch);
 /* The epoch alone. Threading: any thread, no lock. */
 uint64_t maas_lend_auth_epoch(const struct maas_lend *lend);
+/* Whether there is a table: else everybody may everything. Threading: any thread, no lock. */
+bool maas_lend_has_auth(const struct maas_lend *lend);
 /* Whether the caller's principal and proof are in the table of this moment, too: else the caller is
  * nobody now, and was told that nothing is there. */
 bool maas_lend_stands(struct maas_lend *lend, const struct maas_lend_caller *caller);

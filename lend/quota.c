@@ -212,7 +212,7 @@ MAAS_COLD static int charge_key(struct maas_lend *lend, struct maas_lend_session
 
 int maas_lend_key_charge(struct maas_lend *lend, struct maas_lend_session_ref ref)
 {
-	if (!atomic_load_explicit(&lend->principals.is_there, memory_order_relaxed))
+	if (!maas_lend_has_auth(lend))
 		return 0;
 	return charge_key(lend, ref);
 }
@@ -222,7 +222,7 @@ void maas_lend_key_discharge(struct maas_lend *lend, struct maas_lend_session_re
 	struct maas_lend_session *session;
 	struct maas_lend_usage *usage;
 
-	if (!atomic_load_explicit(&lend->principals.is_there, memory_order_relaxed))
+	if (!maas_lend_has_auth(lend))
 		return;
 	pthread_mutex_lock(&lend->lock);
 	session = key_holder(lend, ref);

@@ -124,6 +124,11 @@ answered 200 as mt_third GET /whoami
 stop_server
 
 step 'kept memory keeps its rights'
+start_server --memory-file "$WORK/pool"
+stop_server
+refused 1 'unix:/proc/busy' --listen unix:/proc/busy --auth-file "$FILE" --memory-file "$WORK/pool"
+start_server --memory-file "$WORK/pool" # a start that failed has not made the memory another's
+stop_server
 start_server --auth-file "$FILE" --memory-file "$WORK/pool"
 lends mt_third 200 5
 id=$(jq -r .id <<<"$BODY")

@@ -145,8 +145,8 @@ limited() {
 	[ "$(id -u)" != 0 ] || drop=(setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource)
 	launch prlimit --nofile="$1" "${drop[@]}" "$MAASD" --listen 127.0.0.1:0 "${@:2}"
 }
-limited 200 --max-connections 1000
-contains 'log' "$(cat "$LOG")" '--max-connections 1000 lowered to 40: the limit of open files is 200'
+limited 200 --max-connections 1000 --http-threads 2
+contains 'log' "$(cat "$LOG")" '--max-connections 1000 lowered to 36: the limit of open files is 200'
 stop_server
 limited 100
 contains 'log' "$(cat "$LOG")" 'leaves none for connections'

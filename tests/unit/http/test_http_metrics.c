@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* GET /metrics and /stats. */
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/unit/http/http_fixture.h"
@@ -27,6 +28,23 @@ static void expect_series(const struct http_answer *a, const char *series)
 
 	for (char *line; (line = strsep(&rest, "\n"));)
 		http_expect_parts(a->body, http_text("\n%s\n", line));
+}
+
+/* To count them takes one. */
+TEST(metrics__all_descriptors_are_in_use)
+{
+	int next;
+	struct rlimit limit;
+	struct rlimit none;
+
+	fetch();
+	next = dup(STDIN_FILENO);
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = (struct rlimit){(rlim_t)next, limit.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(value_of(fetch(), "process_open_fds"), next);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 static void some_traffic(void)

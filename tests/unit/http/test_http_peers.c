@@ -44,6 +44,7 @@ TEST(connections__of_one_address)
 	/* One more has the reserve: health checks alone, one a connection. */
 	expect(2, "GET /stats", 503, "Connection: close*too_many_connections");
 	expect(2, "GET /health", 200, "Connection: close");
+	expect(2, "GET /metrics", 200, "*\nmaas_http_refused_connections_total 1\n");
 	/* Other addresses are not affected. */
 	expect(3, "GET /stats", 200, "");
 	/* A place that was given back can be used again. */

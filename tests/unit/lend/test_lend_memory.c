@@ -85,7 +85,9 @@ TEST(lapse__of_a_million_at_once)
 	pass_ms(4900);
 	assert_int_equal(live_slabs(), LIVE);
 	start_ms = maas_clock_ms();
-	pass_ms(100);
+	/* A tick ends so many that the other work of housekeeping has its turn. */
+	for (int ticks = 0; ticks < 10 && live_slabs(); ticks++)
+		pass_ms(100);
 	took_ms = maas_clock_ms() - start_ms;
 	print_message("a million lapsed in %llu ms\n", (unsigned long long)took_ms);
 	assert_int_equal(live_slabs(), 0);
