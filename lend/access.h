@@ -44,7 +44,8 @@ bool maas_lend_may_open(struct maas_lend *lend, const struct maas_lend_caller *c
 			const char *name);
 /*
  * The owner of what the caller allocates: `owner` where it says one, else the caller's own name; ""
- * where nobody asks who the caller is. Errors: -EACCES it may not have that owner, or may not allocate at all.
+ * where nobody asks who the caller is. Errors: -EACCES it may not have that owner, or may not
+ * allocate at all.
  */
 MAAS_MUST_CHECK int maas_lend_may_allocate(struct maas_lend *lend,
 					   const struct maas_lend_caller *caller, const char *owner,
