@@ -17,6 +17,7 @@
 #include "lend/internal.h"
 
 #define CALLER_FREES (4 * MAAS_LEND_STEP) /* in the thread of who ends a session */
+#define KEYS_FREES   32 /* in the thread of keys, where many sessions may end in one turn */
 
 /* Lock held. Leaves the end to housekeeping. */
 static void leave(struct maas_lend_session *session)
@@ -135,7 +136,7 @@ static void keys_done(void *arg, int status)
 	struct maas_lend_session *session = arg;
 	struct maas_lend *lend = session->lend;
 	struct maas_lend_session_ref ref = ref_of(session);
-	uint32_t left = MAAS_LEND_STEP;
+	uint32_t left = KEYS_FREES;
 
 	connection_ended(session, status);
 	/* From here on somebody else may complete the end. */

@@ -105,7 +105,7 @@ TEST(end__does_less_in_the_thread_of_keys)
 	allocate_many(MAAS_LEND_LIFETIME_SESSION, 0);
 	start_end(&session);
 	finish(0);
-	expect_some_freed(MANY, MAAS_LEND_STEP);
+	expect_some_freed(MANY, MAAS_LEND_STEP / 8);
 	tick_twice();
 	expect_told(&end, 0);
 }
