@@ -157,10 +157,11 @@ TEST(head__a_long_one_closes)
 		431, parts);
 	expect_one(http_request("POST /free\n%s\nContent-Length: 10\nExpect: 100-continue", line),
 		   431, parts);
+	/* Newer versions of the library refuse two lengths themselves, with a page of their own. */
 	expect_one(http_request("POST /free\n%s\nContent-Length: 95\n"
 				"Transfer-Encoding: chunked\n\n0\r\n\r\n%s",
 				line, http_request("GET /ready")),
-		   431, parts);
+		   MHD_VERSION < 0x00097701 ? 431 : 400, "Connection: close");
 }
 
 TEST(head__a_malformed_length_gets_one_answer)
