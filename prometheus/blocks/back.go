@@ -118,8 +118,6 @@ func (c *Copier) wait() {
 
 // comesBack says whether the return continues after a failure.
 func (c *Copier) comesBack(g []*block, err error) bool {
-	var local *fs.PathError
-	var link *os.LinkError
 	newest := time.UnixMilli(g[0].MaxTime).UTC()
 	switch {
 	case errors.Is(err, errStopped):
@@ -136,7 +134,7 @@ func (c *Copier) comesBack(g []*block, err error) bool {
 		}
 		c.mu.Unlock()
 		return true
-	case errors.As(err, &local) || errors.As(err, &link):
+	case isLocal(err):
 		c.o.Logger.Error("MaaS: blocks up to this time are not brought back; remote memory keeps them", "newest", newest, "err", err)
 		return false
 	}

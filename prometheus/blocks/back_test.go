@@ -3,6 +3,7 @@
 package blocks
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
@@ -172,6 +174,23 @@ func TestReturn__goes_on_when_the_server_was_away_and_ends_when_it_lost_all(t *t
 	n.isBack()
 	third.holds(c)
 	n.settled(c) // It is copied again.
+}
+
+// A file that leads to the server is none of the data directory.
+func TestReturn__goes_on_when_the_token_was_gone(t *testing.T) {
+	d, n, _, _, _ := newLeader(t)
+	n = n.replaced()
+	var once sync.Once
+	n.Return(database{n.d, func(move func() error) error {
+		once.Do(func() {
+			for n.Up() {
+				_ = n.Read("health", time.Second, func(context.Context, *memory.Conn) error { return errTokenFile })
+			}
+		})
+		return move()
+	}})
+	n.isBack()
+	require.Equal(t, d.contents(), n.d.contents())
 }
 
 func TestReturn__does_not_bring_back_what_is_to_be_discarded(t *testing.T) {

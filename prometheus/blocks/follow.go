@@ -132,10 +132,8 @@ func (c *Copier) bringNext(db Standby, p *progress) (more bool, err error) {
 
 // judgeBring logs, once, what keeps blocks from coming.
 func (c *Copier) judgeBring(err error) {
-	var local *os.PathError
-	var link *os.LinkError
 	c.mu.Lock()
-	c.follow.stuck = errors.Is(err, errNoSpace) || errors.As(err, &local) || errors.As(err, &link)
+	c.follow.stuck = errors.Is(err, errNoSpace) || isLocal(err)
 	c.mu.Unlock()
 	switch {
 	case err == nil, c.stopped(), maas.IsNotFound(err), errors.Is(err, remotefile.ErrFreed):

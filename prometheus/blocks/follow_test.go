@@ -342,6 +342,8 @@ func TestFollow__arriving_is_as_far_as_blocks_have_come(t *testing.T) {
 	require.EqualValues(t, 30, f.Arriving(30, 30))
 	f.judgeBring(errNoSpace)
 	require.EqualValues(t, 30, f.Arriving(10, 30), "for want of disk they do not come")
+	f.judgeBring(f.read("read_block", func(context.Context, remotefile.Memory) error { return errTokenFile }))
+	require.EqualValues(t, 10, f.Arriving(10, 30), "they come when there is a token again")
 	f.judgeBring(nil)
 	f.Bring(other)
 	other.has(d)

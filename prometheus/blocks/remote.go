@@ -9,7 +9,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
@@ -108,12 +110,33 @@ func (c *Copier) readPieces(f *remotefile.File, use func([]byte) error) error {
 	return nil
 }
 
+// serverError is a failure of the server, or of what leads to it, such as the file with the token: it is not one of
+// the data directory, although it may have a path.
+type serverError struct{ error }
+
+func (e serverError) Unwrap() error { return e.error }
+
+func ofServer(err error) error {
+	if err == nil {
+		return nil
+	}
+	return serverError{err}
+}
+
+// isLocal says whether it was the data directory that failed.
+func isLocal(err error) bool {
+	var server serverError
+	var path *fs.PathError
+	var link *os.LinkError
+	return !errors.As(err, &server) && (errors.As(err, &path) || errors.As(err, &link))
+}
+
 // read runs a read, in a leader with its session, in a standby without one.
 func (c *Copier) read(op string, call func(context.Context, remotefile.Memory) error) error {
 	if c.follow != nil {
-		return c.readFollowing(call)
+		return ofServer(c.readFollowing(call))
 	}
-	return c.memory.Read(op, readTimeout, func(ctx context.Context, conn *memory.Conn) error { return call(ctx, conn) })
+	return ofServer(c.memory.Read(op, readTimeout, func(ctx context.Context, conn *memory.Conn) error { return call(ctx, conn) }))
 }
 
 func (c *Copier) readManifest(f *remotefile.File) (m manifest, err error) {

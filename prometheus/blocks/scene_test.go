@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"math"
@@ -403,6 +404,10 @@ func (n *node) damage(id ulid.ULID) {
 	ranges := maastest.Must(f.Ranges(nil, b, 100))(n.d.t)
 	require.NoError(n.d.t, n.d.client.WriteV(context.Background(), ranges))
 }
+
+// errTokenFile is what a client says whose file with the token is gone, without ErrToken, after which the server would
+// be tried again in 15 s only.
+var errTokenFile = &fs.PathError{Op: "open", Path: "token", Err: fs.ErrNotExist}
 
 // fill takes all room of the server, as another owner would, and returns a function that frees it.
 func (n *node) fill() (free func()) {

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -194,13 +193,6 @@ func (c *Copier) judge(id ulid.ULID, b *block, err error) error {
 	return errLater
 }
 
-// isLocal says whether it was the data directory that failed.
-func isLocal(err error) bool {
-	var path *fs.PathError
-	var link *os.LinkError
-	return errors.As(err, &path) || errors.As(err, &link)
-}
-
 // goOn is asked before each piece.
 func (c *Copier) goOn(u *upload, looked *time.Time) error {
 	if c.stopped() {
@@ -257,16 +249,16 @@ func (c *Copier) append(to *remotefile.File, b []byte) error {
 	if err := c.memory.Write("append", len(b), func(ctx context.Context, conn *memory.Conn) error {
 		return to.Append(ctx, conn, b)
 	}); err != nil {
-		return err
+		return ofServer(err)
 	}
 	c.memory.Metrics().BytesWritten.WithLabelValues(remotefile.Block.String()).Add(float64(len(b)))
 	return nil
 }
 
 func (c *Copier) finish(to *remotefile.File) error {
-	return c.memory.Write("finish", 0, func(ctx context.Context, conn *memory.Conn) error {
+	return ofServer(c.memory.Write("finish", 0, func(ctx context.Context, conn *memory.Conn) error {
 		return to.Finish(ctx, conn, false)
-	})
+	}))
 }
 
 // writeManifest writes a block's manifest anew, with the pair that was seen last.
