@@ -111,7 +111,7 @@ func (c *Copier) bringBack(db Database) {
 
 func (c *Copier) wait() {
 	select {
-	case <-c.stop:
+	case <-c.ctx.Done():
 	case <-time.After(min(c.o.Interval, time.Second)):
 	}
 }

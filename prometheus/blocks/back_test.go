@@ -39,7 +39,7 @@ func TestReturn__killed_three_times_loses_nothing(t *testing.T) {
 			err := move()
 			back <- struct{}{}
 			if kill != 1 {
-				<-n.stop // It dies while the database loads them.
+				<-n.ctx.Done() // It dies while the database loads them.
 			}
 			return err
 		}})

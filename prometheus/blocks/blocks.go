@@ -74,15 +74,15 @@ type Options struct {
 // Copier copies blocks and brings them back. Its methods may be called from any goroutine; a nil Copier does
 // nothing.
 type Copier struct {
-	o       Options
-	memory  *memory.Manager
-	stop    chan struct{}
-	closing sync.Once
-	tasks   sync.WaitGroup
-	follow  *following                      // Nil in a leader.
-	space   func(dir string) (int64, error) // Tests replace it.
-	buf     []byte                          // This and the next fields are the copying goroutine's.
-	seen    time.Time                       // When the server was last seen to have everything.
+	o      Options
+	memory *memory.Manager
+	ctx    context.Context // Close ends it.
+	end    context.CancelFunc
+	tasks  sync.WaitGroup
+	follow *following                      // Nil in a leader.
+	space  func(dir string) (int64, error) // Tests replace it.
+	buf    []byte                          // This and the next fields are the copying goroutine's.
+	seen   time.Time                       // When the server was last seen to have everything.
 
 	returning atomic.Bool
 	shed      atomic.Bool  // The block that is being copied has to go.
@@ -148,8 +148,9 @@ func newCopier(m *memory.Manager, o Options) *Copier {
 	if o.Retry == 0 {
 		o.Retry = defaultRetry
 	}
+	ctx, end := context.WithCancel(context.Background())
 	c := &Copier{
-		o: o, memory: m, stop: make(chan struct{}), space: diskSpace, buf: make([]byte, pieceSize),
+		o: o, memory: m, ctx: ctx, end: end, space: diskSpace, buf: make([]byte, pieceSize),
 		blocks: map[ulid.ULID]*block{}, known: lineages{}, missing: map[ulid.ULID]int{},
 		deleted: map[ulid.ULID]bool{}, islands: map[ulid.ULID]bool{}, broken: map[ulid.ULID]bool{}, torn: map[ulid.ULID]string{},
 		partial: map[ulid.ULID]*upload{}, paused: map[ulid.ULID]pause{},
@@ -172,7 +173,7 @@ func (c *Copier) Close() {
 	if c == nil {
 		return
 	}
-	c.closing.Do(func() { close(c.stop) })
+	c.end()
 	c.tasks.Wait()
 }
 
@@ -183,34 +184,14 @@ func (c *Copier) run() {
 	for {
 		c.report(c.round())
 		select {
-		case <-c.stop:
+		case <-c.ctx.Done():
 			return
 		case <-ticker.C:
 		}
 	}
 }
 
-func (c *Copier) stopped() bool {
-	select {
-	case <-c.stop:
-		return true
-	default:
-		return false
-	}
-}
-
-// untilStopped is a context that Close ends.
-func (c *Copier) untilStopped() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		select {
-		case <-c.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
-}
+func (c *Copier) stopped() bool { return c.ctx.Err() != nil }
 
 // round looks, frees, and copies until nothing is left to copy.
 func (c *Copier) round() error {

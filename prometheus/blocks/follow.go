@@ -158,14 +158,11 @@ func (f *following) says(text string) bool {
 	return is
 }
 
+// readFollowing reads what Look gives, which limits the time of each request.
 func (c *Copier) readFollowing(call func(context.Context, remotefile.Memory) error) error {
-	ctx, stop := c.untilStopped()
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	mem, err := c.memory.Look(ctx)
+	mem, err := c.memory.Look(c.ctx)
 	if err == nil {
-		err = call(ctx, mem)
+		err = call(c.ctx, mem)
 	}
 	if err != nil && c.stopped() {
 		return errStopped

@@ -297,13 +297,13 @@ func TestFollow__a_block_that_is_on_its_way_at_the_promotion_comes_then(t *testi
 		if ready {
 			f.Bring(database{other, func(func() error) error { // It dies here: all is ready to be moved.
 				close(reached)
-				<-f.stop
+				<-f.ctx.Done()
 				return errStopped
 			}})
 		} else {
 			f.space = func(string) (int64, error) {
 				close(reached)
-				<-f.stop
+				<-f.ctx.Done()
 				return 1 << 30, nil
 			}
 			f.Bring(other)

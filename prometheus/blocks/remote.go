@@ -236,9 +236,7 @@ func (c *Copier) verify() error {
 		}
 	}
 	c.mu.Unlock()
-	ctx, cancel := c.untilStopped()
-	defer cancel()
-	l, err := c.memory.List(ctx)
+	l, err := c.memory.List(c.ctx)
 	if maas.IsNotFound(err) || c.stopped() {
 		return nil // The next round looks again.
 	}
