@@ -321,6 +321,9 @@ func (c *Copier) stage(dir string, b *block, p *progress) error {
 			return err
 		}
 	}
+	if _, _, _, err := readBlock(dir); err != nil { // One such block, and the database would load none.
+		return fmt.Errorf("%w: %w", errBroken, err)
+	}
 	return errors.Join(memory.SyncDir(filepath.Join(dir, chunksName)), memory.SyncDir(dir))
 }
 

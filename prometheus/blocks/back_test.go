@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -114,6 +115,28 @@ func TestReturn__a_damaged_block_stays_away_with_all_that_overlap(t *testing.T) 
 	n.settled(a, b, late, c)
 	n.close()
 	require.NoDirExists(t, filepath.Join(other.path, stageDir, workDir))
+}
+
+// Somebody wrote a manifest without an index: the database would load no block with that in its directory.
+func TestReturn__what_is_no_block_stays_away(t *testing.T) {
+	d, n, a, b, c := newLeader(t)
+	n.mu.Lock()
+	of := n.blocks[b]
+	r := *of.remote
+	n.mu.Unlock()
+	r.files = slices.Clone(r.files)
+	r.files[0].Name = chunksName + "/000009"
+	require.NoError(t, n.writeManifest(b, of, &r))
+	n = n.replaced()
+	n.returned()
+	require.NoDirExists(t, n.d.block(b))
+	n.d.holds(a, c)
+
+	other := d.elsewhere()
+	f := other.follow()
+	maastest.Eventually(t, "the older one is here", func() bool { return shared.Exists(other.block(a)) })
+	f.looked()
+	require.NoDirExists(t, other.block(b))
 }
 
 // A directory with some of the blocks gets the others, but none whose samples it has.
