@@ -180,7 +180,8 @@ int maas_lend_pending_start(struct maas_lend *lend, struct maas_lend_pending *pe
 	/* Without keys the last transfer's end frees `pending`: it may be gone by now. */
 	if (!lend->keys)
 		return -EINPROGRESS;
-	r = lend->keys->revoke(lend->keys_ctx, pending->ref, keys_done, pending);
+	r = lend->keys->revoke(lend->keys_ctx, pending->ref, pending->revocation, keys_done,
+			       pending);
 	if (!r)
 		return -EINPROGRESS;
 	if (r != -EALREADY) {
@@ -299,7 +300,8 @@ void maas_lend_quarantine_retry(struct maas_lend *lend)
 		int r;
 
 		TAILQ_REMOVE(&list, pending, link);
-		r = lend->keys->revoke(lend->keys_ctx, pending->ref, retry_done, pending);
+		r = lend->keys->revoke(lend->keys_ctx, pending->ref, pending->revocation,
+				       retry_done, pending);
 		if (r)
 			retry_done(pending, r == -EALREADY ? 0 : r);
 	}

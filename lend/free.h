@@ -40,8 +40,9 @@ struct maas_lend_pending {
 	void *arg;
 	int status;
 	bool keys_dead;
-	bool forced;			     /* its transfers were told to end */
-	TAILQ_ENTRY(maas_lend_pending) link; /* in `waiting`, `forced` or `quarantined` */
+	uint64_t revocation[MAAS_LEND_REVOCATION]; /* of its keys */
+	bool forced;				   /* its transfers were told to end */
+	TAILQ_ENTRY(maas_lend_pending) link;	   /* in `waiting`, `forced` or `quarantined` */
 };
 
 /*

@@ -89,14 +89,14 @@ struct maas_lend_key_stats {
 	uint64_t wanted_bytes;	   /* how much of it is to be */
 	struct maas_lend_key_times bind;
 	struct maas_lend_key_times revoke;
-	struct maas_lend_key_count
-		errors[MAAS_LEND_KEY_COUNTS]; /* completions that failed, by status */
-	struct maas_lend_key_count
-		rejects[MAAS_LEND_KEY_COUNTS]; /* connections refused, by reason */
+	/* Completions that failed, by status; connections refused, by reason. */
+	struct maas_lend_key_count errors[MAAS_LEND_KEY_COUNTS];
+	struct maas_lend_key_count rejects[MAAS_LEND_KEY_COUNTS];
 };
 
 /* Ends an asynchronous key operation, with 0 or -errno. Called once, from any thread. */
 typedef void maas_lend_key_done(void *arg, int status);
+#define MAAS_LEND_REVOCATION 7 /* words that lend has for one: a key dies without memory, too */
 
 /*
  * The first five start an operation and return at once: 0 and `done(arg, …)` comes later, perhaps
@@ -116,13 +116,14 @@ struct maas_lend_key_ops {
 	int (*grant)(void *ctx, struct maas_lend_session_ref session,
 		     const struct maas_slab_ref *refs, uint32_t count, enum maas_lend_access access,
 		     struct maas_lend_key *ret_keys, maas_lend_key_done *done, void *arg);
-	/* Kills the session's key to the slab. */
+	/* Kills the session's key to the slab. Errors: -ENOMEM. */
 	int (*ungrant)(void *ctx, struct maas_lend_session_ref session, struct maas_slab_ref ref,
 		       maas_lend_key_done *done, void *arg);
-	/* Kills every key to the slab. An error in `done`: a key could not be confirmed dead, and
-	 * the slab is quarantined; this is called again every second until it confirms, or finds no
-	 * key any more. */
-	int (*revoke)(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done, void *arg);
+	/* Kills every key to the slab. An error in `done`: a key could not be confirmed dead, the
+	 * slab is quarantined, and this is called again every second until it confirms, or finds no
+	 * key any more. `storage`, of MAAS_LEND_REVOCATION words, is borrowed until `done`. */
+	int (*revoke)(void *ctx, struct maas_slab_ref ref, uint64_t *storage,
+		      maas_lend_key_done *done, void *arg);
 	/* Breaks the session's connection; when `done` comes, all keys of the session are dead. */
 	int (*end_session)(void *ctx, struct maas_lend_session_ref session,
 			   maas_lend_key_done *done, void *arg);
@@ -327,7 +328,7 @@ MAAS_MUST_CHECK int maas_lend_grant(struct maas_lend *lend, const struct maas_le
 /*
  * Kills the session's key to the allocation. 0: the key is dead, `done` is not called.
  * -EINPROGRESS: `done` comes. Errors: -ENOENT no such allocation or no key of the session to it,
- * -ESRCH no such session, -EOPNOTSUPP no RDMA.
+ * -ESRCH no such session, -EOPNOTSUPP no RDMA, -ENOMEM the key lives on.
  */
 MAAS_MUST_CHECK int maas_lend_ungrant(struct maas_lend *lend, const struct maas_lend_caller *caller,
 				      const char *id, const char *session, maas_lend_key_done *done,

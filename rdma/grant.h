@@ -105,8 +105,8 @@ int maas_rdma_request_grant(void *ctx, struct maas_lend_session_ref session,
 			    maas_lend_key_done *done, void *arg);
 int maas_rdma_request_ungrant(void *ctx, struct maas_lend_session_ref session,
 			      struct maas_slab_ref ref, maas_lend_key_done *done, void *arg);
-int maas_rdma_request_revoke(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done,
-			     void *arg);
+int maas_rdma_request_revoke(void *ctx, struct maas_slab_ref ref, uint64_t *storage,
+			     maas_lend_key_done *done, void *arg);
 
 /* ---- window, region: how a grant's key is made, by mode */
 

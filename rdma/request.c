@@ -210,17 +210,20 @@ struct revocation {
 	void *arg;
 };
 
+static_assert(sizeof(struct revocation) <= MAAS_LEND_REVOCATION * sizeof(uint64_t),
+	      "it lives in what lend has for it");
+
 static struct revocation *revocation_of(struct maas_rdma_task *task)
 {
 	return MAAS_CONTAINER_OF(task, struct revocation, task);
 }
 
+/* Once it is told, its storage may be gone. */
 static void end_revocation(struct maas_rdma_task *task, int status)
 {
-	struct revocation *revocation = revocation_of(task);
+	const struct revocation *revocation = revocation_of(task);
 
 	revocation->done(revocation->arg, status);
-	free(revocation);
 }
 
 /* All of the slab's keys are dying, and nobody gets another: they are waited for one by one. One
@@ -256,57 +259,60 @@ static void run_revoke(struct maas_rdma_task *task, int status)
 	maas_rdma_grant_kill(first, task);
 }
 
-static void run_ungrant(struct maas_rdma_task *task, int status)
+static bool has_keys(const struct maas_rdma *rdma, struct maas_slab_ref ref)
 {
-	struct revocation *revocation = revocation_of(task);
-	struct maas_rdma_conn *conn = maas_rdma_conn_find(revocation->rdma, revocation->session);
-	struct maas_rdma_grant *grant = conn ? maas_rdma_grant_find(conn, revocation->ref) : NULL;
-
-	(void)status;
-	task->run = end_revocation;
-	if (grant)
-		maas_rdma_grant_kill(grant, task);
-	else
-		end_revocation(task, -ENOENT);
+	return ref.slot < rdma->area.num_slots && atomic_load(&rdma->keyed[ref.slot]);
 }
 
-static int send_revocation(const struct revocation *wanted)
+int maas_rdma_request_revoke(void *ctx, struct maas_slab_ref ref, uint64_t *storage,
+			     maas_lend_key_done *done, void *arg)
 {
-	struct maas_rdma *rdma = wanted->rdma;
-	struct revocation *revocation;
-	int r;
+	struct revocation *revocation = (void *)storage;
 
-	if (wanted->ref.slot >= rdma->area.num_slots ||
-	    !atomic_load(&rdma->keyed[wanted->ref.slot]))
+	if (!has_keys(ctx, ref))
 		return -EALREADY;
-	revocation = malloc(sizeof(*revocation));
-	if (!revocation)
-		return -ENOMEM;
-	*revocation = *wanted;
-	r = maas_rdma_send(rdma, &revocation->task);
-	if (r)
-		free(revocation);
-	return r;
-}
-
-int maas_rdma_request_revoke(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done,
-			     void *arg)
-{
-	const struct revocation revocation = {
+	*revocation = (struct revocation){
 		.task.run = run_revoke,
 		.rdma = ctx,
 		.ref = ref,
 		.done = done,
 		.arg = arg,
 	};
+	return maas_rdma_send(ctx, &revocation->task);
+}
 
-	return send_revocation(&revocation);
+static void end_ungrant(struct maas_rdma_task *task, int status)
+{
+	end_revocation(task, status);
+	free(revocation_of(task));
+}
+
+static void run_ungrant(struct maas_rdma_task *task, int status)
+{
+	const struct revocation *revocation = revocation_of(task);
+	struct maas_rdma_conn *conn = maas_rdma_conn_find(revocation->rdma, revocation->session);
+	struct maas_rdma_grant *grant = conn ? maas_rdma_grant_find(conn, revocation->ref) : NULL;
+
+	(void)status;
+	task->run = end_ungrant;
+	if (grant)
+		maas_rdma_grant_kill(grant, task);
+	else
+		end_ungrant(task, -ENOENT);
 }
 
 int maas_rdma_request_ungrant(void *ctx, struct maas_lend_session_ref session,
 			      struct maas_slab_ref ref, maas_lend_key_done *done, void *arg)
 {
-	const struct revocation revocation = {
+	struct revocation *revocation;
+	int r;
+
+	if (!has_keys(ctx, ref))
+		return -EALREADY;
+	revocation = malloc(sizeof(*revocation));
+	if (!revocation)
+		return -ENOMEM;
+	*revocation = (struct revocation){
 		.task.run = run_ungrant,
 		.rdma = ctx,
 		.session = session,
@@ -314,6 +320,8 @@ int maas_rdma_request_ungrant(void *ctx, struct maas_lend_session_ref session,
 		.done = done,
 		.arg = arg,
 	};
-
-	return send_revocation(&revocation);
+	r = maas_rdma_send(ctx, &revocation->task);
+	if (r)
+		free(revocation);
+	return r;
 }

@@ -210,8 +210,11 @@ static int ungrant(void *ctx, struct maas_lend_session_ref session, struct maas_
 						.arg = arg});
 }
 
-static int revoke_all(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done, void *arg)
+/* Nothing else may be in the storage that is lent. */
+static int revoke_all(void *ctx, struct maas_slab_ref ref, uint64_t *storage,
+		      maas_lend_key_done *done, void *arg)
 {
+	memset(storage, 0xa5, MAAS_LEND_REVOCATION * sizeof(*storage));
 	return start(ctx,
 		     &(struct fake_key_op){FAKE_KEY_REVOKE, .ref = ref, .done = done, .arg = arg});
 }
