@@ -254,7 +254,8 @@ static void write_server(struct maas_buf *out, const struct maas_http_metrics *m
 	maas_http_metric(out, "maas_http_max_connections", "gauge",
 			 "Connections that each address of --listen takes.", max_connections);
 	maas_http_metric(out, "maas_http_refused_connections_total", "counter",
-			 "Connections closed at once, and requests refused, because there were too many connections.",
+			 "Connections closed at once, and requests refused, because there were too "
+			 "many connections.",
 			 get(&metrics->refused));
 	maas_http_metric(out, "maas_http_slow_connections_total", "counter",
 			 "Connections closed because they took too long.", get(&metrics->timeouts));

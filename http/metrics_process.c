@@ -109,7 +109,8 @@ void maas_http_process_metrics(struct maas_buf *out)
 				 p.resident_pages * (uint64_t)sysconf(_SC_PAGESIZE));
 	}
 	getrlimit(RLIMIT_NOFILE, &limit);
-	maas_http_metric(out, "process_open_fds", "gauge", "Open file descriptors.", count_fds(&limit));
+	maas_http_metric(out, "process_open_fds", "gauge", "Open file descriptors.",
+			 count_fds(&limit));
 	maas_http_metric(out, "process_max_fds", "gauge", "Limit of open file descriptors.",
 			 limit.rlim_cur);
 }

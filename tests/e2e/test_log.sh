@@ -55,7 +55,8 @@ truncate -s $((20 << 20)) "$WORK/large"
 launch bash -c 'ulimit -f 20480; exec "$@"' bash "$MAASD" --listen 127.0.0.1:0 --max-pool-size 8MiB --log-file "$WORK/large"
 URL=$(sed -n 's/^Listening on //p' "$LOG")
 posts 10
-wait_for 10 eval '[ "$(metric maas_log_dropped_total)" -gt 0 ]'
+dropped() { [ "$(metric maas_log_dropped_total)" -gt 0 ]; }
+wait_for 10 dropped
 serves
 ends_soon
 

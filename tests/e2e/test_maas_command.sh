@@ -243,7 +243,8 @@ says 'p99.9' bench --time 1 --size 1MiB
 refuses 1 alloc bench --size 5MiB --count 1
 "$MAAS" bench --hold --time 60 >"$WORK/out" &
 children+=($!)
-wait_for 10 eval '[ "$(metric maas_active_allocations)" = 5 ]'
+all_hold() { [ "$(metric maas_active_allocations)" = 5 ]; }
+wait_for 10 all_hold
 kill -TERM $!
 status=0
 wait $! || status=$?
