@@ -150,6 +150,7 @@ int maas_http_data_read(struct maas_http_conn *conn)
 {
 	struct maas_http_vector *vector;
 	struct MHD_Response *response;
+	uint64_t block_bytes;
 	uint64_t total;
 	int r;
 
@@ -162,8 +163,10 @@ int maas_http_data_read(struct maas_http_conn *conn)
 	if (r)
 		return r;
 	total = vector->pieces.total;
-	response = MHD_create_response_from_callback(
-		total, total < BLOCK_BYTES ? total : BLOCK_BYTES, copy_pieces, vector, NULL);
+	block_bytes = total < BLOCK_BYTES ? total : BLOCK_BYTES;
+	if (maas_http_hold(conn, block_bytes))
+		return maas_http_fail(conn, -EBUSY, NULL);
+	response = MHD_create_response_from_callback(total, block_bytes, copy_pieces, vector, NULL);
 	return maas_http_reply_response(conn, MHD_HTTP_OK, response, "application/octet-stream",
 					total);
 }

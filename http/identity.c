@@ -278,14 +278,15 @@ int maas_http_identify(struct maas_http_conn *conn)
 	return find_principal(conn);
 }
 
+static const char *const needed[] = {
+	[MAAS_HTTP_RIGHT_HEALTH] = "the word health",
+	[MAAS_HTTP_RIGHT_METRICS] = "the word metrics",
+	[MAAS_HTTP_RIGHT_FIGURES] = "the word metrics, owner= or read=",
+	[MAAS_HTTP_RIGHT_MEMORY] = "owner= or read=",
+};
+
 int maas_http_authorize(struct maas_http_conn *conn)
 {
-	static const char *const needed[] = {
-		[MAAS_HTTP_RIGHT_HEALTH] = "the word health",
-		[MAAS_HTTP_RIGHT_METRICS] = "the word metrics",
-		[MAAS_HTTP_RIGHT_FIGURES] = "the word metrics, owner= or read=",
-		[MAAS_HTTP_RIGHT_MEMORY] = "owner= or read=",
-	};
 	const struct maas_auth_principal *principal = conn->caller.lend.principal;
 	enum maas_http_right right = conn->req.call->right;
 
@@ -303,6 +304,27 @@ int maas_http_authorize(struct maas_http_conn *conn)
 	return fail(conn, MAAS_HTTP_AUTH_MISSING,
 		    "say who you are: send the header Authorization: Bearer TOKEN (the "
 		    "maas command and libmaas: MAAS_TOKEN_FILE)");
+}
+
+int maas_http_reauthorize(struct maas_http_conn *conn)
+{
+	const struct maas_lend_caller *caller = &conn->caller.lend;
+	struct maas_lend *lend = conn->http->options.lend;
+	const struct maas_auth_principal *now;
+	struct maas_auth *auth;
+	uint64_t epoch;
+	int r = 0;
+
+	if (!caller->principal || caller->epoch == maas_lend_auth_epoch(lend))
+		return 0;
+	auth = maas_lend_auth(lend, &epoch);
+	now = auth ? maas_auth_by_name(auth, caller->principal->name) : NULL;
+	if (!now || !maas_auth_has_proof(auth, now, caller->proof))
+		r = maas_http_fail_gone(conn);
+	else if (!has_right(now, conn->req.call->right))
+		r = fail(conn, MAAS_HTTP_AUTH_FORBIDDEN, needed[conn->req.call->right]);
+	maas_auth_unref(auth);
+	return r;
 }
 
 bool maas_http_stands(const struct maas_http_conn *conn)

@@ -75,6 +75,8 @@ const struct maas_lend_caller *maas_http_caller(const struct maas_http_conn *con
  * learns that instead, and does not take memory for lost that is there.
  */
 bool maas_http_stands(const struct maas_http_conn *conn);
+/* As maas_http_authorize(), once the body is there: the table may be another one by then. */
+MAAS_MUST_CHECK int maas_http_reauthorize(struct maas_http_conn *conn);
 /* Says that it is not. */
 MAAS_MUST_CHECK int maas_http_fail_gone(struct maas_http_conn *conn);
 

@@ -243,6 +243,7 @@ static int take(struct maas_http_conn *conn, const char *data, size_t len)
 static int finish(struct maas_http_conn *conn)
 {
 	struct maas_http_request *req = &conn->req;
+	int r;
 
 	if (req->phase == MAAS_HTTP_PHASE_COMPLETE)
 		return req->call->resume(conn);
@@ -250,7 +251,8 @@ static int finish(struct maas_http_conn *conn)
 	atomic_store_explicit(&conn->incomplete, false, memory_order_relaxed);
 	if (req->kept)
 		return maas_http_reply_kept(conn);
-	return req->call->finish(conn);
+	r = maas_http_reauthorize(conn);
+	return r ? r : req->call->finish(conn);
 }
 
 enum MHD_Result maas_http_on_request(void *cls, struct MHD_Connection *mhd, const char *url,
@@ -306,7 +308,7 @@ static bool is_logged(const struct maas_http_conn *conn, enum maas_log_level lev
 }
 
 /* Made in the body's buffer, which nobody needs any more: printf takes twice as long. */
-static void log_access(struct maas_http_conn *conn, uint64_t ns)
+static void log_access(struct maas_http_conn *conn, uint64_t ns, bool cut)
 {
 	const struct maas_http_request *req = &conn->req;
 	enum maas_log_level level = level_of(req);
@@ -324,6 +326,7 @@ static void log_access(struct maas_http_conn *conn, uint64_t ns)
 	maas_http_write_number(line, " in=", req->received);
 	maas_http_write_number(line, " out=", req->sent_bytes);
 	maas_http_write_number(line, " us=", ns / 1000u);
+	maas_buf_str(line, cut ? " cut" : "");
 	if (conn->caller.lend.principal) {
 		maas_buf_str(line, " principal=");
 		maas_buf_str(line, conn->caller.lend.principal->name);
@@ -347,7 +350,6 @@ void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **contex
 
 	(void)cls;
 	(void)mhd;
-	(void)code;
 	if (!conn)
 		return;
 	*context = NULL;
@@ -361,7 +363,7 @@ void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **contex
 	maas_http_pending_put(req->pending);
 	maas_http_unhold(conn);
 	now_ns = maas_clock_ns();
-	log_access(conn, now_ns - req->start_ns);
+	log_access(conn, now_ns - req->start_ns, code != MHD_REQUEST_TERMINATED_COMPLETED_OK);
 	trim(&conn->in);
 	trim(&conn->out);
 	maas_http_metrics_request(&conn->http->metrics, req->route, req->method, req->status,

@@ -45,6 +45,39 @@ TEST(anonymous__with_a_line_sees_that_the_server_works_and_no_more)
 	expect("GET /stats", NULL, 401, "unauthenticated");
 }
 
+/* The answer to the scraper, whose line is taken away, or is another, before the body has come. */
+static int ask_meanwhile(const char *call, const char *reader)
+{
+	int status;
+	int fd;
+
+	set_up();
+	fd = http_connect();
+	http_send_text(fd, http_request("%s\n%s\nContent-Length: 1", call, with(scraper)));
+	AWAIT(maas_http_active(server.http));
+	if (reader)
+		use(reader);
+	else
+		http_use_principals(http_text("other token=%s owner=other/*\n", hash_of(OTHER)));
+	http_send(fd, "x", 1);
+	status = http_recv_answer(fd);
+	close(fd);
+	return status;
+}
+
+TEST(rights__are_those_when_the_body_is_there)
+{
+	static const char *const calls[] = {"GET /stats", "GET /metrics", "GET /whoami"};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++) {
+		bool needs_none = i == 2;
+
+		assert_int_equal(ask_meanwhile(calls[i], "metrics"), 200);
+		assert_int_equal(ask_meanwhile(calls[i], "health"), needs_none ? 200 : 403);
+		assert_int_equal(ask_meanwhile(calls[i], NULL), 401);
+	}
+}
+
 TEST(token__makes_the_calls_of_its_line)
 {
 	expect("GET /health", with(owner), 200, "arena_id");

@@ -158,6 +158,24 @@ TEST(held__one_address_has_its_part)
 	AWAIT(free_large(2, 1 << 20) == 200);
 }
 
+/* What is copied for a reader that takes nothing counts, too. */
+TEST(held__blocks_of_answers)
+{
+	const uint64_t block = (256 << 10) - MAAS_HTTP_FREE_BYTES;
+	const char *all =
+		http_text("{'id':'%s','offset':0,'length':%d}", http_allocate(4 << 20), 4 << 20);
+	const char *body = http_text("{'ranges':[%s,%s,%s,%s]}", all, all, all, all);
+	int fds[PER_ADDRESS - 1];
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(fds); i++) {
+		fds[i] = http_connect_from(2);
+		http_ask_later(fds[i], "POST /data/read", body);
+	}
+	AWAIT(atomic_load(&server.http->held_bytes) >= MAAS_ARRAY_SIZE(fds) * block);
+	http_close_all(fds, MAAS_ARRAY_SIZE(fds));
+	AWAIT(!atomic_load(&server.http->held_bytes));
+}
+
 /* A client that holds a share and only drips is cut off long before the time for a whole body. */
 TEST(held__dripping_is_cut)
 {
