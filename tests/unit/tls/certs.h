@@ -48,13 +48,15 @@ static void must(int r, const char *what)
 }
 #define MUST(call) must(call, #call)
 
-static gnutls_x509_privkey_t make_key(unsigned int rsa_bits)
+static gnutls_x509_privkey_t make_key(const struct cert_wish *wish)
 {
 	gnutls_x509_privkey_t key;
 
 	MUST(gnutls_x509_privkey_init(&key));
-	if (rsa_bits)
-		MUST(gnutls_x509_privkey_generate(key, GNUTLS_PK_RSA, rsa_bits, 0));
+	if (wish->renews)
+		MUST(gnutls_x509_privkey_cpy(key, wish->renews->key));
+	else if (wish->rsa_bits)
+		MUST(gnutls_x509_privkey_generate(key, GNUTLS_PK_RSA, wish->rsa_bits, 0));
 	else
 		MUST(gnutls_x509_privkey_generate(
 			key, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0));
@@ -135,9 +137,7 @@ static const struct cert *cert_make(const struct cert *ca, const struct cert_wis
 
 	assert_non_null(cert);
 	SLIST_INSERT_HEAD(&certs, cert, link);
-	cert->key = make_key(wish->rsa_bits);
-	if (wish->renews)
-		MUST(gnutls_x509_privkey_cpy(cert->key, wish->renews->key));
+	cert->key = make_key(wish);
 	serial++;
 	memcpy(number, &serial, sizeof(number));
 	number[3] = 0x7f;
