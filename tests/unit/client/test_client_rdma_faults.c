@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libmaas over RDMA: connections that break, deadlines, keys that die, sessions that are lost. */
+#include "client/rdma/internal.h"
 #include "tests/unit/client/client_rdma.h"
 
 #define SHORT_MS 100
@@ -113,6 +114,29 @@ TEST(timeout__while_a_ticket_is_asked_for)
 	expect_timeout_beside(break_connection, &at);
 	proxy_stalled = false;
 	client_done(0);
+}
+
+/* The next allocation needs a connection first. */
+static int alloc_disconnected(void)
+{
+	struct maas_allocation at;
+
+	maas_rdma_client_broken(maas->rdma, maas_rdma_client_number(maas->rdma));
+	return maas_alloc(maas, 1, NULL, &at);
+}
+
+TEST(timeout__is_none_of_an_earlier_failure)
+{
+	lan_open(NULL, "auto");
+	proxy_start(lan_url(), 0);
+	begin_at(proxy.url, OPTIONS(.timeout_ms = 500));
+	fake_fail_nth(FAKE_MAKES, 1);
+	assert_int_not_equal(alloc_disconnected(), 0);
+	assert_true(fake_fail_disarm());
+	assert_int_equal(alloc_disconnected(), 0);
+	proxy_stalled = true;
+	expect_error(alloc_disconnected(), -ETIMEDOUT, "no RDMA connection in time");
+	proxy_stalled = false;
 }
 
 TEST(close__with_work_under_way)
