@@ -182,7 +182,9 @@ enum maas_session_state {
 struct maas_session {
 	enum maas_session_state state;
 	char id[MAAS_ID_BYTES]; /* "" in MAAS_SESSION_NONE */
-	uint32_t lease_ms;	/* left, counted from the sending of the last renewal */
+	/* Left, counted from the sending of the last renewal, and while the host is suspended, too.
+	 */
+	uint32_t lease_ms;
 };
 
 /* The state of the session. Does not wait. Errors: -ECHILD. */

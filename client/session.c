@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/transport.h"
 
@@ -40,24 +41,36 @@ int maas_client_session_fail_lost(void)
 			 "maas_reopen()");
 }
 
-/* Holds the lock. */
-static bool is_live(const struct maas_client_session *session)
+/* The clock of the lease: unlike that of base.h it goes on while this host is suspended, as the
+ * server's does meanwhile. */
+static uint64_t lease_clock_ms(void)
 {
-	return session->state == MAAS_SESSION_LIVE && maas_clock_ms() < session->lapses_ms;
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Holds the lock. What is left of the lease; 0: the session is not live. */
+static uint64_t left_ms(const struct maas_client_session *session)
+{
+	uint64_t now_ms = lease_clock_ms();
+
+	if (session->state != MAAS_SESSION_LIVE || session->lapses_ms <= now_ms)
+		return 0;
+	return session->lapses_ms - now_ms;
 }
 
 /* Holds the lock. */
-static uint32_t left_ms(const struct maas_client_session *session)
+static bool is_live(const struct maas_client_session *session)
 {
-	uint64_t now_ms = maas_clock_ms();
-	uint64_t left = session->lapses_ms > now_ms ? session->lapses_ms - now_ms : 0;
-
-	return left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
+	return left_ms(session) > 0;
 }
 
 int maas_session_get(struct maas *maas, struct maas_session *ret_session)
 {
 	struct maas_client_session *session = &maas->session;
+	uint64_t left;
 	int r = maas_enter(maas);
 
 	if (r)
@@ -66,9 +79,9 @@ int maas_session_get(struct maas *maas, struct maas_session *ret_session)
 	memset(ret_session, 0, sizeof(*ret_session));
 	ret_session->state = session->state;
 	maas_copy_id(ret_session->id, session->id);
-	if (is_live(session))
-		ret_session->lease_ms = left_ms(session);
-	else if (session->state == MAAS_SESSION_LIVE)
+	left = left_ms(session);
+	ret_session->lease_ms = left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
+	if (!left && session->state == MAAS_SESSION_LIVE)
 		ret_session->state = MAAS_SESSION_LOST;
 	pthread_mutex_unlock(&session->lock);
 	return 0;
@@ -204,17 +217,16 @@ static void request_end(struct maas *maas, const char *id, uint64_t deadline_ms)
 static int renew(struct maas *maas)
 {
 	struct maas_client_session *session = &maas->session;
-	uint64_t sent_ms = maas_clock_ms();
-	uint64_t until_ms = sent_ms + session->ttl_ms / THIRDS;
+	uint64_t sent_ms = lease_clock_ms();
+	uint64_t left = left_ms(session);
+	uint64_t most_ms = session->ttl_ms / THIRDS;
 	uint64_t ttl_ms = 0;
 	char id[MAAS_ID_BYTES];
 	int r;
 
-	if (until_ms > session->lapses_ms)
-		until_ms = session->lapses_ms;
 	maas_copy_id(id, session->id);
 	pthread_mutex_unlock(&session->lock);
-	r = request_renew(maas, id, until_ms, &ttl_ms);
+	r = request_renew(maas, id, maas_clock_ms() + (left < most_ms ? left : most_ms), &ttl_ms);
 	pthread_mutex_lock(&session->lock);
 	if (session->stop || !is_live(session))
 		return 0; /* the caller sees why */
@@ -231,18 +243,19 @@ static void *keep(void *arg)
 {
 	struct maas *maas = arg;
 	struct maas_client_session *session = &maas->session;
-	uint64_t early_ms;
 	bool lost;
 	int error = 0;
 
 	pthread_mutex_lock(&session->lock);
 	while (!session->stop && !error) {
-		early_ms = session->ttl_ms / THIRDS * (THIRDS - 1);
-		if (!is_live(session))
+		uint64_t early_ms = session->ttl_ms / THIRDS * (THIRDS - 1);
+		uint64_t left = left_ms(session);
+
+		if (!left)
 			error = session->state == MAAS_SESSION_LOST ? -EKEYREVOKED : -ETIMEDOUT;
-		else if (maas_clock_ms() + early_ms < session->lapses_ms)
+		else if (left > early_ms)
 			maas_cond_wait_until(&session->changed, &session->lock,
-					     session->lapses_ms - early_ms);
+					     maas_clock_ms() + left - early_ms);
 		else
 			error = renew(maas);
 	}
@@ -315,7 +328,7 @@ static int do_open(struct maas *maas, uint64_t deadline_ms)
 	/* A session that only this side gave up may still hold its name and its memory. */
 	if (*session->id)
 		request_end(maas, session->id, half_way(maas, deadline_ms));
-	sent_ms = maas_clock_ms();
+	sent_ms = lease_clock_ms();
 	r = request_open(maas, deadline_ms, id, &ttl_ms, &ticket);
 	if (r)
 		return r;

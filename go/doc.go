@@ -53,8 +53,8 @@
 // # Sessions
 //
 // With Options.Name, Open opens a session, a lease on a name that is renewed in the background. The
-// lease is counted from the moment a renewal was sent, and while this machine sleeps, too (over HTTP, on
-// Linux), so that the client never relies on it for longer than the server does. A lost session stays lost:
+// lease is counted from the moment a renewal was sent, and while this machine sleeps, too (on Linux),
+// so that the client never relies on it for longer than the server does. A lost session stays lost:
 // [Client.Lost] is closed. If the session was exclusive, everything that would change memory fails
 // from then on with [ErrSessionLost], calls under way included. Reading still works. Open a new
 // client to go on.

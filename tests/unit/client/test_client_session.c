@@ -1,8 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The session and its lease, against a real maasd that is stopped, killed and started again. */
 #include <signal.h>
+#include <sys/syscall.h>
 
 #include "tests/unit/client/client_fixture.h"
+
+static atomic_int slept_s; /* how long the host was suspended */
+
+/* In the place of libc's: of all clocks, this one goes on meanwhile. */
+int clock_gettime(clockid_t clock, struct timespec *at)
+{
+	long r = syscall(SYS_clock_gettime, clock, at);
+
+	if (!r && clock == CLOCK_BOOTTIME)
+		at->tv_sec += slept_s;
+	return (int)r;
+}
 
 static atomic_int lost;
 static atomic_int num_lost;
@@ -10,6 +23,7 @@ static atomic_int num_lost;
 static void start(void)
 {
 	lost = num_lost = 0;
+	slept_s = 0;
 	server_start();
 }
 
@@ -145,6 +159,19 @@ TEST(session__lost_to_the_call_that_the_server_refuses)
 	assert_int_equal(maas_reopen(maas), 0);
 	assert_int_equal(alloc(&at), 0);
 	assert_int_equal(num_lost, 1);
+}
+
+TEST(session__lost_while_the_host_is_suspended)
+{
+	maas = open_with_lease(30, NULL);
+	assert_int_equal(maas_reopen(maas), 0);
+	slept_s = 29;
+	assert_int_equal(client_session().state, MAAS_SESSION_LIVE);
+	assert_in_range(client_session().lease_ms, 0, 1000);
+	slept_s = 30;
+	assert_int_equal(client_session().state, MAAS_SESSION_LOST);
+	assert_int_equal(maas_reopen(maas), 0);
+	assert_int_equal(lost, -ETIMEDOUT);
 }
 
 /* maas_reopen() sees the end of the lease before the thread that renews does. */
