@@ -251,9 +251,10 @@ func (c *Copier) settle(g []*block) error {
 				gone++
 			}
 		case !c.presentLocked(b.ULID):
-			_, _, _, err := readBlock(dir)
-			c.o.Logger.Error("MaaS: a block was brought back and cannot be read; remote memory keeps it", "block", b.ULID, "err", err)
-			c.broken[b.ULID] = true
+			if _, _, _, err := readBlock(dir); err != nil { // Else something is being deleted from it.
+				c.o.Logger.Error("MaaS: a block was brought back and cannot be read; remote memory keeps it", "block", b.ULID, "err", err)
+				c.broken[b.ULID] = true
+			}
 		}
 	}
 	if gone == len(g) && !memory.IsEmpty(c.o.Dir) {
