@@ -55,7 +55,7 @@ func Add(flag func(name, help string) *kingpin.FlagClause) *Config {
 		Default("auto").EnumVar(&c.Transport, "auto", "http", "rdma")
 	flag(prefix+"restore", "On an empty data directory: auto brings back what the memory server holds of this owner; off begins anew.").
 		Default("auto").EnumVar(&c.Restore, "auto", "off")
-	flag(prefix+"http-config-file", "File with the token for the memory server, in the format of Prometheus' HTTP clients: authorization with credentials_file or credentials. Over RDMA, only credentials_file works.").
+	flag(prefix+"http-config-file", "File with the token for the memory server, or the certificate, and the CA that it is known by, in the format of Prometheus' HTTP clients: authorization and tls_config. Over RDMA, files work, and texts in their place do not.").
 		StringVar(&c.HTTPConfigFile)
 	flag(prefix+"read-timeout", "Longest wait for the memory server in one read. 0: 200ms with fallback, 1s without.").
 		Default("0s").DurationVar(&c.ReadTimeout)
@@ -97,6 +97,11 @@ func (c *Config) check(snapshot bool) error {
 	}
 	if c.Follow && (!c.Fallback || c.Owner == "" || c.Restore == "off") {
 		return fmt.Errorf("--%sfollow needs --%sowner, and works neither with --no-%sfallback nor with --%srestore=off", prefix, prefix, prefix, prefix)
+	}
+	for name, is := range map[string]bool{"read-timeout": c.ReadTimeout < 0, "max-pending-age": c.MaxPendingAge < 0, "max-pending-size": c.MaxPending < 0} {
+		if is {
+			return fmt.Errorf("--%s%s is negative: give what to wait for at most, or leave it out", prefix, name)
+		}
 	}
 	_, _, err := c.blocksSize()
 	return err

@@ -45,6 +45,13 @@ func TestCheck__there_is_a_cache(t *testing.T) {
 	require.NoError(t, (&Config{CacheSize: 64 * units.KiB}).check(false))
 }
 
+func TestCheck__nothing_waits_for_less_than_nothing(t *testing.T) {
+	for flag, value := range map[string]string{"read-timeout": "-1s", "max-pending-age": "-1s", "max-pending-size": "-1MB"} {
+		require.ErrorContains(t, parse(t, "--storage.tsdb.maas."+flag+"="+value).check(false), flag+" is negative")
+	}
+	require.NoError(t, parse(t).check(false))
+}
+
 func TestBlocks__a_share_of_the_pool_a_size_or_nothing(t *testing.T) {
 	for _, c := range []struct {
 		text string
