@@ -333,16 +333,19 @@ func (r *Remote) all() (files []*remotefile.File) {
 	return files
 }
 
+// report sets the metrics of the files, also of those that are still to be freed.
 func (r *Remote) report() {
 	var allocations, allocated, stored int64
+	files := r.all()
 	r.mu.RLock()
-	for _, f := range r.files {
-		n, bytes := f.file.Allocated()
+	files = append(files, r.dead...)
+	r.mu.RUnlock()
+	for _, f := range files {
+		n, bytes := f.Allocated()
 		allocations += int64(n)
 		allocated += bytes
-		stored += f.file.Len()
+		stored += f.Len()
 	}
-	r.mu.RUnlock()
 	metrics, content := r.memory.Metrics(), remotefile.Chunks.String()
 	metrics.Allocations.WithLabelValues(content).Set(float64(allocations))
 	metrics.AllocatedBytes.WithLabelValues(content).Set(float64(allocated))

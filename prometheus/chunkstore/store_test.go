@@ -6,13 +6,16 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
 func TestRemote__chunks_are_there_again_after_a_restart(t *testing.T) {
@@ -72,6 +75,22 @@ func TestRemote__nothing_is_attached_behind_a_hole(t *testing.T) {
 		s.restart(RemoteOptions{})
 		checkIterates(t, s, append(all[:lost*100:lost*100], more...))
 	}
+}
+
+func TestReport__counts_what_may_not_be_freed_yet(t *testing.T) {
+	var asked atomic.Int32
+	var may atomic.Bool
+	s := newRemote(t, RemoteOptions{MayFree: func(bool) bool { asked.Add(1); return may.Load() }})
+	all := s.writeFiles(3)
+	s.arrives()
+	lent := func() int {
+		return int(testutil.ToFloat64(s.m.Metrics().Allocations.WithLabelValues(remotefile.Chunks.String())))
+	}
+	require.NoError(t, s.Truncate(all[200].file()))
+	maastest.Eventually(t, "a report has followed", func() bool { return asked.Load() > 1 })
+	require.Equal(t, 3, lent())
+	may.Store(true)
+	maastest.Eventually(t, "they are freed", func() bool { return lent() == 1 })
 }
 
 func TestRemote__ends_when_too_much_waits(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	maas "github.com/maas-memory/maas/go"
@@ -97,6 +98,30 @@ func (s stepper) truncateChunks(d *dataDir) {
 	s.BeginTruncate(2)
 	d.remove("chunks_head/000001")
 	s.EndTruncate()
+}
+
+func TestReport__counts_what_is_still_to_be_freed(t *testing.T) {
+	d := newDataDir(t)
+	d.segments(walZero)
+	d.writeChunks(3, 1)
+	holds := false
+	s := newStepper(d, d.open(), mirrored, heldWhile(&holds))
+	reports := func(files int) {
+		t.Helper()
+		s.look()
+		s.report()
+		require.Len(t, d.chunks(), files)
+		metrics, kind := s.memory.Metrics(), remotefile.Chunks.String()
+		require.EqualValues(t, files, testutil.ToFloat64(metrics.Allocations.WithLabelValues(kind)))
+		require.EqualValues(t, files*len(chunkFile(1, 1, []byte{0, 1, 1})), testutil.ToFloat64(metrics.StoredBytes.WithLabelValues(kind)))
+		require.Positive(t, testutil.ToFloat64(metrics.AllocatedBytes.WithLabelValues(kind)))
+	}
+	reports(3)
+	holds = true
+	s.truncateChunks(d)
+	reports(3)
+	holds = false
+	reports(2)
 }
 
 // The truncation falls between the question whether the log is held and the copies of the chunks.

@@ -182,23 +182,26 @@ func (t *Tail) round() {
 	}
 }
 
-// report sets the metrics of the files.
+// report sets the metrics of the files, also of those that are still to be freed.
 func (t *Tail) report() {
 	metrics := t.memory.Metrics()
 	type sum struct{ allocations, allocated, stored int64 }
-	sums := map[remotefile.Kind]*sum{remotefile.WAL: {}, remotefile.WBL: {}, remotefile.Checkpoint: {}}
+	sums := map[remotefile.Kind]*sum{remotefile.WAL: {}, remotefile.WBL: {}, remotefile.Checkpoint: {}, remotefile.Snapshot: {}}
 	if t.o.Chunks {
-		sums[remotefile.Chunks], sums[remotefile.Snapshot] = &sum{}, &sum{}
+		sums[remotefile.Chunks] = &sum{}
 	}
+	files := t.all()
 	t.mu.RLock()
-	for name, r := range t.files {
-		n, bytes := r.file.Allocated()
-		s := sums[name.Kind]
-		s.allocations += int64(n)
-		s.allocated += bytes
-		s.stored += r.file.Len()
-	}
+	files = append(files, t.dead...)
 	t.mu.RUnlock()
+	for _, f := range files {
+		if s := sums[f.Name().Kind]; s != nil { // Else another package reports it.
+			n, bytes := f.Allocated()
+			s.allocations += int64(n)
+			s.allocated += bytes
+			s.stored += f.Len()
+		}
+	}
 	for kind, s := range sums {
 		metrics.Allocations.WithLabelValues(kind.String()).Set(float64(s.allocations))
 		metrics.AllocatedBytes.WithLabelValues(kind.String()).Set(float64(s.allocated))
