@@ -74,7 +74,7 @@ func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Regist
 		return nil, err
 	}
 	logger := n.logger.With("component", "maas")
-	ctx, cancel := until(stop)
+	ctx, cancel := memory.Until(stop)
 	defer cancel()
 	m, err := memory.Open(ctx, memory.Options{
 		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Proof: proof, Dir: n.dir, Required: !c.Fallback, Compare: compareWith(n.dir),
@@ -207,19 +207,6 @@ func (a *Attachment) held() bool {
 		return false // Nothing has left the head.
 	}
 	return !a.blocks.Covered(mint)
-}
-
-// until is a context that ends when stop is closed.
-func until(stop <-chan struct{}) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		select {
-		case <-stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
 }
 
 // restore brings the log from remote memory, and says whether a part of the log was lost. aside: the log from

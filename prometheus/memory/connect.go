@@ -87,6 +87,19 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// Until is a context that ends when stop is closed. Its caller cancels it in the end.
+func Until(stop <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 func (m *Manager) lost() <-chan struct{} {
 	if c := m.client.Load(); c != nil && m.up.Load() {
 		return c.Lost()

@@ -98,14 +98,7 @@ type FollowOptions struct {
 // Follow begins a copy of the leader's log in a data directory, and puts the directory's own head aside. Nil
 // without an error: the leader is gone, and this process has the name.
 func Follow(stop <-chan struct{}, m *memory.Manager, o FollowOptions) (*Follower, error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		select {
-		case <-stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	ctx, cancel := memory.Until(stop)
 	f := &Follower{
 		dir: o.Dir, memory: m, stop: stop, ctx: ctx, cancel: cancel, logger: o.Logger, settle: cmp.Or(o.Settle, settleTime), checkpoint: -1, lastWBL: -1,
 		head: mintimes{time: math.MinInt64}, next: mintimes{time: math.MinInt64},
