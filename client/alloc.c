@@ -57,26 +57,20 @@ static int make_request_id(char text[REQUEST_ID_BYTES])
 }
 
 /* Over RDMA every allocation comes with the session's key to it; over HTTP a session is for its
- * lifetime alone, and no connection must be asked for. */
-static int write_session(struct maas *maas, const struct maas_alloc_options *options,
-			 uint64_t deadline_ms, char session[MAAS_ID_BYTES], struct maas_buf *out)
+ * lifetime alone, and no connection must be asked for. "": none is needed. */
+static int need_session(struct maas *maas, const struct maas_alloc_options *options,
+			uint64_t deadline_ms, char session[MAAS_ID_BYTES])
 {
-	int r;
-
+	*session = '\0';
 	if (!maas->transport->keys && options->lifetime != MAAS_LIFETIME_SESSION)
 		return 0;
-	r = maas_client_session_need(maas, deadline_ms, session);
-	if (!r)
-		maas_buf_printf(out, ",\"session\":\"%s\",\"access\":\"%s\"", session,
-				maas->transport->keys ? "rw" : "none");
-	return r;
+	return maas_client_session_need(maas, deadline_ms, session);
 }
 
-/* The request's body. `count` 0: for a single allocation, which has a form of its own. `session` is
- * the one that it names, if it names one. */
-static int write_body(struct maas *maas, uint64_t size_bytes, uint32_t count,
-		      const struct maas_alloc_options *options, uint64_t deadline_ms,
-		      char session[MAAS_ID_BYTES], struct maas_buf *out)
+/* The request's body. `count` 0: for a single allocation, which has a form of its own. */
+static int write_body(const struct maas *maas, uint64_t size_bytes, uint32_t count,
+		      const struct maas_alloc_options *options, const char *session,
+		      struct maas_buf *out)
 {
 	char request_id[REQUEST_ID_BYTES];
 	int r;
@@ -89,9 +83,10 @@ static int write_body(struct maas *maas, uint64_t size_bytes, uint32_t count,
 		maas_buf_printf(out, ",\"ttl_seconds\":%u", options->ttl_seconds);
 	if (options->owner)
 		maas_buf_printf(out, ",\"owner\":\"%s\"", options->owner);
-	r = write_session(maas, options, deadline_ms, session, out);
-	if (!r && !options->request_id)
-		r = make_request_id(request_id);
+	if (*session)
+		maas_buf_printf(out, ",\"session\":\"%s\",\"access\":\"%s\"", session,
+				maas->transport->keys ? "rw" : "none");
+	r = options->request_id ? 0 : make_request_id(request_id);
 	if (r)
 		return r;
 	maas_buf_str(out, ",\"request_id\":");
@@ -173,7 +168,7 @@ static int allocate(struct maas *maas, uint64_t size_bytes, uint32_t count,
 {
 	struct asked asked = {maas, size_bytes, count ? count : 1, options, ret_allocations};
 	uint64_t deadline_ms = maas_deadline_ms(maas);
-	char session[MAAS_ID_BYTES] = "";
+	char session[MAAS_ID_BYTES];
 	struct maas_request request;
 	int r;
 
@@ -181,7 +176,9 @@ static int allocate(struct maas *maas, uint64_t size_bytes, uint32_t count,
 	request.json = true;
 	request.follow = true;
 	request.max_text = MAAS_SMALL_ANSWER + count * MAAS_ENTRY_ANSWER;
-	r = write_body(maas, size_bytes, count, options, deadline_ms, session, &request.head);
+	r = need_session(maas, options, deadline_ms, session);
+	if (!r)
+		r = write_body(maas, size_bytes, count, options, session, &request.head);
 	if (!r)
 		r = maas->transport->keys ? maas->transport->call(maas, &request, deadline_ms)
 					  : maas_call(maas, &request, deadline_ms);
