@@ -235,7 +235,7 @@ func (c *Copier) bringBackGroup(add func(move func() error) error, g []*block, p
 // settle looks at blocks that were brought back. A block that is in place counts, whatever the look finds:
 // otherwise older blocks would be freed for it. One that still cannot be read does not come again at once.
 func (c *Copier) settle(g []*block) error {
-	if err := errors.Join(c.look(), c.look()); err != nil { // The second takes a torn pair as it is.
+	if err := c.look(); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -251,7 +251,7 @@ func (c *Copier) settle(g []*block) error {
 				gone++
 			}
 		case !c.presentLocked(b.ULID):
-			if _, _, _, err := readBlock(dir); err != nil { // Else something is being deleted from it.
+			if _, _, _, err := readBlock(dir); err != nil { // Else its pair was torn; the next look takes it.
 				c.o.Logger.Error("MaaS: a block was brought back and cannot be read; remote memory keeps it", "block", b.ULID, "err", err)
 				c.broken[b.ULID] = true
 			}
