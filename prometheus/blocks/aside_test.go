@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
@@ -118,6 +119,25 @@ func TestLeaveIslands__what_the_head_has_with_what_lies_before(t *testing.T) {
 			n.settled(old, next, again)
 		})
 	}
+}
+
+// A block that is put aside in the very moment in which its copy ends is not in remote memory, from where it would come
+// back.
+func TestPutAside__what_is_being_copied(t *testing.T) {
+	d := newDataDir(t)
+	n := d.start(func(o *Options) { o.Interval = time.Hour })
+	n.settled()
+	a := d.birth(0, 10)
+	require.NoError(t, n.look())
+	n.mu.Lock()
+	u := n.uploadLocked(n.blocks[a])
+	n.blocks[a].here = false
+	delete(n.blocks, a)
+	n.mu.Unlock()
+	require.NoError(t, n.copy(u))
+	require.Empty(t, n.whole())
+	require.NoError(t, n.freeDead())
+	require.Zero(t, n.allocatedLocked())
 }
 
 // The leader's block may come later; only then is it known that both have the same time. The leader's replaces the

@@ -147,12 +147,16 @@ func (c *Copier) copy(u *upload) error {
 	if c.arena != c.memory.Arena() {
 		return errLater
 	}
+	delete(c.partial, u.id)
+	delete(c.paused, u.id)
 	if c.blocks[u.id] == nil {
+		if _, missing := c.missing[u.id]; !missing && !c.deleted[u.id] && !c.islands[u.id] { // It was put aside: others have its time.
+			c.dead = append(c.dead, r.all()...)
+			return nil
+		}
 		c.blocks[u.id] = u.block // The block was deleted here meanwhile; once that is sure, it is freed.
 	}
 	c.blocks[u.id].remote = r
-	delete(c.partial, u.id)
-	delete(c.paused, u.id)
 	c.o.Logger.Info("MaaS: copied a block", "block", u.id, "bytes", r.size())
 	c.planLocked()
 	return nil
