@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
@@ -66,7 +67,7 @@ func runModel(t *testing.T, seed int64, steps int) {
 	}{
 		{8, "birth", m.alone(m.birth)}, {4, "compact", m.compact}, {2, "retain", m.retain}, {3, "delete", m.alone(m.delete)},
 		{6, "settle", m.settle}, {3, "kill", m.kill}, {3, "takeover", m.takeOver}, {1, "lose", m.lose}, {1, "shed", m.shed},
-		{1, "resize", m.resize},
+		{1, "resize", m.resize}, {2, "harm", m.harm},
 	}
 	var chances []int // Of actions, by their weights.
 	for i, a := range actions {
@@ -126,8 +127,11 @@ func (m *model) birth() {
 }
 
 func (m *model) compact() {
+	if m.n.Returning() { // Else blocks go meanwhile, which others replace.
+		return
+	}
 	local := m.local()
-	if len(local) < 3 || m.n.Returning() {
+	if len(local) < 3 {
 		return
 	}
 	from := m.rnd.Intn(len(local) - 1)
@@ -147,10 +151,10 @@ func (m *model) compact() {
 }
 
 func (m *model) retain() {
-	local := m.local()
-	if len(local) == 0 || m.n.Returning() {
+	if m.n.Returning() {
 		return
 	}
+	local := m.local()
 	for _, b := range local {
 		if b.MinTime < local[0].MaxTime {
 			m.drop(b.ULID)
@@ -221,6 +225,22 @@ func (m *model) shed() { m.n.Shed() }
 func (m *model) resize() {
 	m.size = []int64{0, 8 << 20}[m.rnd.Intn(2)]
 	m.restart()
+}
+
+// harm makes a block that is whole in remote memory one that a start cannot read.
+func (m *model) harm() {
+	m.n.close()
+	for _, i := range m.rnd.Perm(len(m.local())) {
+		id := m.local()[i].ULID
+		p, _, err := readPair(m.d.block(id))
+		require.NoError(m.t, err)
+		if b := m.n.blocks[id]; b != nil && b.remote != nil && b.remote.pair == p.sum() {
+			require.NoError(m.t, os.Remove(filepath.Join(m.d.block(id), metaName)))
+			break
+		}
+	}
+	m.begin()
+	m.n.isBack()
 }
 
 // takeOver starts on another node, and kills that node in the middle, too.
