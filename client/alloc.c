@@ -182,7 +182,8 @@ static int allocate(struct maas *maas, uint64_t size_bytes, uint32_t count,
 	if (!r)
 		r = maas->transport->keys ? maas->transport->call(maas, &request, deadline_ms)
 					  : maas_call(maas, &request, deadline_ms);
-	if (r == -EKEYREVOKED)
+	/* The server's word. What RDMA says so of itself may be of a session before. */
+	if (r == -EKEYREVOKED && request.status == 404)
 		maas_client_session_unknown(maas, session);
 	if (!r)
 		r = count ? read_many(&asked, &request.text) : read_single(&asked, &request.text);

@@ -93,9 +93,10 @@ struct maas_options {
 	enum maas_transport_type transport;
 	uint32_t timeout_ms;	     /* of a whole call; 0: 30,000 */
 	uint32_t connect_timeout_ms; /* of connecting, which is part of a call; 0: 5,000 */
-	uint32_t max_connections;    /* 0: 8 for calls that wait and 8 for submitted operations */
-	uint32_t max_submitted;	     /* operations under way at once; 0: 1,024 */
-	const char *owner;	     /* of allocations that name none; NULL: none */
+	/* 0: 8 for calls that wait and 8 for submitted operations. A session has one more. */
+	uint32_t max_connections;
+	uint32_t max_submitted; /* operations under way at once; 0: 1,024 */
+	const char *owner;	/* of allocations that name none; NULL: none */
 
 	/* The session is opened when it is first needed, and renewed in the background. */
 	const char *session_name; /* NULL: without a name */

@@ -332,6 +332,9 @@ static int do_open(struct maas *maas, uint64_t deadline_ms)
 	r = request_open(maas, deadline_ms, id, &ttl_ms, &ticket);
 	if (r)
 		return r;
+	/* Before anybody finds the new session, and is told of what became of the one before. */
+	if (maas->transport->keys)
+		maas->transport->session_renewed(maas);
 	pthread_mutex_lock(&session->lock);
 	maas_copy_id(session->id, id);
 	session->ticket = ticket;
@@ -345,11 +348,11 @@ static int do_open(struct maas *maas, uint64_t deadline_ms)
 		pthread_mutex_lock(&session->lock);
 		session->state = MAAS_SESSION_LOST;
 		pthread_mutex_unlock(&session->lock);
+		if (maas->transport->keys)
+			maas->transport->session_lost(maas);
 		return maas_fail(r, "no thread for the session: %s", strerror(-r));
 	}
 	session->running = true;
-	if (maas->transport->keys)
-		maas->transport->session_renewed(maas);
 	return 0;
 }
 

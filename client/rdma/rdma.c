@@ -147,7 +147,13 @@ static void session_lost(struct maas *maas)
 
 static void session_renewed(struct maas *maas)
 {
-	atomic_store(&maas->rdma->lost, false);
+	struct maas_rdma_client *rdma = maas->rdma;
+
+	maas_lock_take(&rdma->lock);
+	rdma->connect_error = 0;
+	rdma->connect_words[0] = '\0';
+	maas_lock_release(&rdma->lock);
+	atomic_store(&rdma->lost, false);
 }
 
 static void wake_waiting(struct maas *maas)

@@ -165,9 +165,9 @@ TEST(session__lost_while_the_host_is_suspended)
 {
 	maas = open_with_lease(30, NULL);
 	assert_int_equal(maas_reopen(maas), 0);
-	slept_s = 29;
+	slept_s = 20;
 	assert_int_equal(client_session().state, MAAS_SESSION_LIVE);
-	assert_in_range(client_session().lease_ms, 0, 1000);
+	assert_in_range(client_session().lease_ms, 0, 10000);
 	slept_s = 30;
 	assert_int_equal(client_session().state, MAAS_SESSION_LOST);
 	assert_int_equal(maas_reopen(maas), 0);
