@@ -23,15 +23,14 @@ type token struct {
 
 	mu      sync.Mutex
 	text    string    // guarded by mu; empty: not asked for yet
-	before  string    // guarded by mu: the one that look replaced, or empty
+	before  string    // guarded by mu: the one that was replaced, or empty
 	reading int       // guarded by mu: how often the token was another
 	asked   *question // guarded by mu: what source has not answered yet, or nil
 }
 
 // question is a call of the source. Its answer is for all who ask meanwhile.
 type question struct {
-	answered chan struct{} // closed when text and err are there
-	text     string
+	answered chan struct{} // closed when the token is there, or err
 	err      error
 }
 
@@ -50,9 +49,7 @@ func (t *token) get(ctx context.Context) (text string, reading int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.text == "" {
-		if text, err = t.ask(ctx); err == nil && t.text == "" {
-			t.text = text
-		}
+		err = t.ask(ctx)
 	}
 	return t.text, t.reading, err
 }
@@ -66,10 +63,7 @@ func (t *token) look(ctx context.Context) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if text, err := t.ask(ctx); err == nil && text != t.text {
-		t.before, t.text = t.text, text
-		t.reading++
-	}
+	_ = t.ask(ctx)
 }
 
 // isOther tells whether there is another token than the one of that reading, which the server
@@ -80,27 +74,28 @@ func (t *token) isOther(ctx context.Context, reading int) (bool, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.reading != reading {
+	var err error
+	for joins := true; joins && err == nil && t.reading == reading; {
+		joins = t.asked != nil // A question from before the refusal may have the answer of before.
+		err = t.ask(ctx)
+	}
+	switch {
+	case t.reading == reading+1:
+		t.before = "" // It is the refused one.
 		return true, nil
-	}
-	text, err := t.ask(ctx)
-	if t.reading != reading {
+	case t.reading != reading:
 		return true, nil
+	case t.before == "":
+		return false, err
 	}
-	if err != nil || text == t.text {
-		if t.before == "" {
-			return false, err
-		}
-		text, t.before = t.before, ""
-	}
-	t.text = text
+	t.text, t.before = t.before, ""
 	t.reading++
 	return true, nil
 }
 
-// ask calls the source, which may take long, in the background: nobody waits for the source longer than
-// ctx. Caller holds mu, which is free meanwhile.
-func (t *token) ask(ctx context.Context) (string, error) {
+// ask calls the source, which may take long, in the background, and takes its answer whenever that comes:
+// nobody waits for the source longer than ctx. Caller holds mu, which is free meanwhile.
+func (t *token) ask(ctx context.Context) error {
 	q := t.asked
 	if q == nil {
 		q = &question{answered: make(chan struct{})}
@@ -111,25 +106,28 @@ func (t *token) ask(ctx context.Context) (string, error) {
 	defer t.mu.Lock()
 	select {
 	case <-q.answered:
-		return q.text, q.err
+		return q.err
 	case <-ctx.Done():
-		return "", fmt.Errorf("%w: its source has not answered: %w", ErrToken, ctx.Err())
+		return fmt.Errorf("%w: its source has not answered: %w", ErrToken, ctx.Err())
 	}
 }
 
 func (t *token) answer(q *question) {
 	text, err := t.source()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	switch {
 	case err != nil:
 		q.err = fmt.Errorf("%w: %w", ErrToken, err)
 	case !isToken(text):
 		q.err = fmt.Errorf("%w: it must be 1 to %d visible characters of ASCII", ErrToken, maxToken)
-	default:
-		q.text = text
+	case t.text == "":
+		t.text = text
+	case t.text != text:
+		t.before, t.text = t.text, text
+		t.reading++
 	}
-	t.mu.Lock()
 	t.asked = nil
-	t.mu.Unlock()
 	close(q.answered)
 }
 
