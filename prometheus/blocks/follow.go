@@ -133,7 +133,7 @@ func (c *Copier) bringNext(db Standby, p *progress) (more bool, err error) {
 // judgeBring logs, once, what keeps blocks from coming.
 func (c *Copier) judgeBring(err error) {
 	c.mu.Lock()
-	c.follow.stuck = errors.Is(err, errNoSpace) || isLocal(err)
+	c.follow.stuck = errors.Is(err, errNoSpace) || isLocal(err) && !errors.Is(err, errBroken)
 	c.mu.Unlock()
 	switch {
 	case err == nil, c.stopped(), maas.IsNotFound(err), errors.Is(err, remotefile.ErrFreed):
