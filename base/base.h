@@ -208,9 +208,10 @@ size_t maas_printable(char *to, size_t size, const char *text);
 
 /*
  * First thing in main(): opens /dev/null where a standard descriptor is closed, or the next file
- * that is opened gets its number, and what is meant for people is written into it.
+ * that is opened gets its number, and what is meant for people is written into it. `quiet`: what is
+ * written there is lost without a word; else its use fails, as that of a closed one does.
  */
-void maas_file_open_standard(void);
+void maas_file_open_standard(bool quiet);
 
 /*
  * Reads a regular file whole. It must be root's or this process's user's, and nobody else may write

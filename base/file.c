@@ -14,15 +14,12 @@
 
 #define STEP_BYTES 4096
 
-void maas_file_open_standard(void)
+void maas_file_open_standard(bool quiet)
 {
-	int fd;
-
-	do
-		fd = open("/dev/null", O_RDWR);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd >= 0)
-		close(fd);
+	/* The number of the next file is the lowest that is free. */
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			(void)!open("/dev/null", quiet ? O_RDWR : fd ? O_RDONLY : O_WRONLY);
 }
 
 /* Whoever may write the file decides for its owner. */

@@ -303,7 +303,7 @@ static int report(const struct cmd_context *context, struct bench *bench, int er
 		print_table(bench);
 		printf("\n%" PRIu64 " wrong byte%s\n", wrong, MAAS_S(wrong));
 	}
-	if (cmd_is_unreachable(error))
+	if (!wrong && cmd_is_unreachable(error))
 		return CMD_UNREACHABLE;
 	return error || wrong ? CMD_FAILED : status;
 }

@@ -253,7 +253,7 @@ int main(int argc, char **argv)
 	int status;
 	int at;
 
-	maas_file_open_standard();
+	maas_file_open_standard(false);
 	maas_log_set_program("maas"); /* for lines that libmaas logs */
 	at = leading_options(&context, argc, argv);
 	if (at >= argc) {

@@ -110,7 +110,7 @@ int main(int argc, char **argv)
 	struct maas_buf text = {0};
 	int r;
 
-	maas_file_open_standard();
+	maas_file_open_standard(true);
 	if (maasd_options_parse(argc, argv, getenv, error, &options))
 		return fail(MAASD_EXIT_USAGE, error);
 	if (options.help) {

@@ -6,20 +6,26 @@
 
 /* ---- POST /allocate/{id}/grant */
 
+/* What an operator can mend; a client that is wrong is not counted. */
+static bool is_shortage(int status)
+{
+	return status == -EDQUOT || status == -EMLINK || status == -ENOSR || status == -ENOTCONN;
+}
+
 int maas_http_grant_resume(struct maas_http_conn *conn)
 {
 	int status = maas_http_wait_status(conn);
 
+	if (is_shortage(status))
+		maas_http_count_failure(conn, status);
 	/* The same words whether there is no such session, or one that may not. */
 	if (status == -ESRCH && maas_http_caller(conn))
 		return maas_http_fail(conn, status,
 				      "no session with this id may have this key: it ended, its "
 				      "lease lapsed, it never was, or its principal would need "
 				      "owner= or read= in --auth-file");
-	if (status) {
-		maas_http_count_failure(conn, status);
+	if (status)
 		return maas_http_fail_key(conn, status);
-	}
 	maas_http_write_key(&conn->out, conn->req.pending->keys);
 	maas_buf_str(&conn->out, "\n");
 	return maas_http_reply(conn, MHD_HTTP_OK);

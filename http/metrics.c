@@ -230,7 +230,7 @@ static void write_server(struct maas_buf *out, const struct maas_http_metrics *m
 			 unsigned int max_connections)
 {
 	maas_http_metric_head(out, "maas_allocation_failures_total", "counter",
-			      "Allocations that were refused.");
+			      "Allocations, and keys to them, that were refused.");
 	for (unsigned int i = 0; i < MAAS_HTTP_FAILURES; i++)
 		maas_buf_printf(out, "maas_allocation_failures_total{reason=\"%s\"} %" PRIu64 "\n",
 				failure_names[i], get(&metrics->failures[i]));

@@ -315,8 +315,9 @@ static bool has_waiting(struct maas_http *http)
 }
 
 /*
- * Heavy requests are done, or given up, before the rest is: none is told that the server stops
- * whose memory stays lent. Then their answers go out; the library ends connections as they are.
+ * Heavy requests are done, or given up, before the rest is, and keys have a moment to come: none is
+ * told that the server stops whose memory stays lent. Then their answers go out; the library ends
+ * connections as they are.
  */
 static void end_requests(struct maas_http *http)
 {
@@ -324,6 +325,8 @@ static void end_requests(struct maas_http *http)
 
 	maas_slab_stop(http->options.slab);
 	maas_http_heavy_stop(&http->heavy);
+	for (int i = 0; i < ANSWERS_MS && has_waiting(http); i++)
+		usleep(1000);
 	release_connections(http);
 	for (int i = 0; waited && i < ANSWERS_MS && maas_http_active(http); i++)
 		usleep(1000);

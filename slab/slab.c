@@ -58,12 +58,15 @@ static uint64_t count_extents(const struct maas_slab_class *class, uint32_t coun
 bool maas_slab_must_grow(struct maas_slab *slab, uint64_t size_bytes, uint32_t count)
 {
 	struct maas_slab_class *class;
+	uint64_t need;
 	bool must;
 
 	if (find_class(slab, size_bytes, &class))
 		return false;
 	maas_lock_take(&slab->lock);
-	must = count_extents(class, count) > slab->common_count;
+	need = count_extents(class, count);
+	must = need > slab->common_count &&
+	       need <= (uint64_t)slab->common_count + slab->geo.num_extents - slab->grown;
 	maas_lock_release(&slab->lock);
 	return must;
 }

@@ -186,7 +186,7 @@ MAAS_MUST_CHECK int maas_slab_alloc_many(struct maas_slab *slab, uint64_t size_b
 					 uint32_t count, const struct maas_slab_label *label,
 					 struct maas_slab_ref *ret_refs);
 
-/* Whether such an allocation would have to wait for the pages of a new extent now. */
+/* Whether such an allocation would have a new extent made now, and wait for its pages. */
 bool maas_slab_must_grow(struct maas_slab *slab, uint64_t size_bytes, uint32_t count);
 
 /* Describes a live slab. Errors: -ENOENT when `ref` is not live (any 64 bits may be passed). */

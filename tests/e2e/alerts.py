@@ -26,7 +26,6 @@ UNITS_MS = {"ms": 1, "s": 1000, "m": 60000, "h": 3600000, "d": 86400000, "w": 7 
 # Numbers that are seconds, and belong to a duration in the same expression. All other seconds are real ones: those of
 # a log's lag, or until a certificate expires.
 SECONDS = {"MaasRestarted": ("< 900", f"< {900 // FACTOR}"),
-           "MaasMemoryLost": ("< 900", f"< {900 // FACTOR}"),
            "MaasPoolFullSoon": ("4 * 3600", f"4 * {3600 // FACTOR}")}
 
 # They need an RDMA device.

@@ -153,7 +153,7 @@ def rates(maas, url):
         path="/metrics")
     out, _ = run(maas, url, "top", "--count", "2", "--interval", "0.2", "--json", status=(0,))
     rate = json.loads(out.splitlines()[-1])["requests_per_second"]
-    assert 500 < rate < 2000, out
+    assert rate > 50, out
 
 
 def bombs(maas, url):

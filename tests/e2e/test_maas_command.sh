@@ -194,6 +194,9 @@ for words in "put $WORK/file" 'alloc --count 2 1KiB' 'alloc --json 1KiB'; do
 	# shellcheck disable=SC2086  # words
 	"$MAAS" $words >/dev/full 2>"$WORK/err" && fail "$words: wrote to a full disk"
 	contains "$words" "$(cat "$WORK/err")" 'cannot write the output: No space left on device'
+	# shellcheck disable=SC2086  # words
+	"$MAAS" $words >&- 2>"$WORK/err" && fail "$words: wrote to nobody"
+	contains "$words" "$(cat "$WORK/err")" 'cannot write the output: Bad file descriptor'
 done
 refuses 2 'is no ID' put "$WORK/file" "$id"
 expect 2 "$MAAS" put --offset 1 "$WORK/file"

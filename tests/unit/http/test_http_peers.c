@@ -328,6 +328,7 @@ TEST(heavy__the_server_stops)
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(fds); i++)
 		fds[i] = post_slow(i + 2);
 	AWAIT(atomic_load(&at_gate) == MAAS_HTTP_HEAVY_THREADS);
+	AWAIT(maas_http_active(server.http) == MAAS_ARRAY_SIZE(fds));
 	http_stop();
 	threads_join(&keeper, 1);
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(fds); i++) {
