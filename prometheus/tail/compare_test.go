@@ -165,6 +165,19 @@ func TestTail__keeps_the_beginning_of_the_log_when_the_directory_has_lost_it(t *
 	d.requireRestores(d.contents())
 }
 
+// Late samples that the leader has compacted meanwhile are in blocks, and may be deleted there.
+func TestOpen__an_older_copy_keeps_no_late_samples(t *testing.T) {
+	d := newDataDir(t)
+	d.run(func() { d.segments(walZero, wblZero) })
+	older := d.copied()
+	d.run(func() { d.segments(walOne); d.remove(wblZero); d.write("wbl/00000001", nil) })
+	m := older.open()
+	require.True(t, m.Behind())
+	restoreTo(older, m)
+	require.NoFileExists(t, older.path(wblZero))
+	require.FileExists(t, older.path(walOne))
+}
+
 // A copy of a directory has the same log as long as it adds nothing, even if the original was started since. Once it
 // adds something, it has another log.
 func TestOpen__an_older_copy_goes_on_with_what_the_original_wrote(t *testing.T) {

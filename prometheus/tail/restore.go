@@ -201,6 +201,7 @@ func (r *restorer) addSegment(checkpoint, wal []*remotefile.File) error {
 // keepLonger takes what the directory has behind a log from remote memory that is otherwise the same: a directory may have
 // lost only the beginning of its log.
 func (r *restorer) keepLonger(dir string, plan [][]*remotefile.File) error {
+	older := false // the directory's WAL ends before that of remote memory, or differs
 	for i, kind := range []remotefile.Kind{remotefile.WAL, remotefile.WBL} {
 		local, err := listLog(dir, kind)
 		if err != nil {
@@ -212,9 +213,12 @@ func (r *restorer) keepLonger(dir string, plan [][]*remotefile.File) error {
 			end = int64(files[len(files)-1].Name().Number)
 		case kind == remotefile.WAL:
 			end = int64(plan[0][0].Name().Number)
+		case older:
+			continue // The leader has compacted what is in no file any more.
 		case len(local) > 0:
 			end = int64(local[0].name.Number) - 1
 		}
+		older = len(files) > 0 && (len(local) == 0 || local[len(local)-1].name.Number < files[len(files)-1].Name().Number)
 		for _, l := range local {
 			longer, goesOn, err := r.continues(files, end, l)
 			if err != nil {
@@ -228,6 +232,7 @@ func (r *restorer) keepLonger(dir string, plan [][]*remotefile.File) error {
 				return err
 			}
 			if !goesOn {
+				older = true
 				break
 			}
 		}
