@@ -42,8 +42,7 @@ static bool is_refusal(enum ibv_wc_status status)
 
 static bool is_own_fault(enum ibv_wc_status status)
 {
-	return status == IBV_WC_LOC_PROT_ERR || status == IBV_WC_LOC_LEN_ERR ||
-	       status == IBV_WC_LOC_QP_OP_ERR;
+	return status == IBV_WC_LOC_PROT_ERR || status == IBV_WC_LOC_LEN_ERR;
 }
 
 static void retry(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)

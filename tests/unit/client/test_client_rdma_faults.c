@@ -29,6 +29,17 @@ TEST(connection__breaks_again_and_again)
 	expect_works('c');
 }
 
+/* As when the device's link goes down under a request: its buffer is as good as it was. */
+TEST(connection__breaks_on_this_side)
+{
+	begin();
+	fake_fail_next(IBV_WR_RDMA_WRITE, IBV_WC_LOC_QP_OP_ERR);
+	expect_works('b');
+	fake_fail_few(IBV_WR_RDMA_WRITE, IBV_WC_LOC_QP_OP_ERR, 3);
+	expect_error(write_one('c'), -ECONNRESET, "local QP operation error");
+	expect_works('d');
+}
+
 TEST(connection__breaks_under_many)
 {
 	begin();
