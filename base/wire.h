@@ -15,6 +15,14 @@
 #define MAAS_WIRE_VERSION 1u
 #define MAAS_WIRE_TICKET  16 /* bytes of a session's ticket: its hex text, decoded */
 
+/*
+ * Not said, but set at each end: how long a queue pair waits for an answer before it sends again,
+ * seven times. 4.096 µs * 2^16 = 0.27 s; a device may take up to four times as long. rdma_cm's own
+ * choice for RoCE is eight times that: a lost packet then stalls an operation for 2 s, and a dead
+ * peer is noticed after 17 s to 69 s.
+ */
+#define MAAS_WIRE_ACK_TIMEOUT 16
+
 /* The client's, with its request to connect. 56 bytes is the most that there is room for. */
 struct maas_wire_connect {
 	uint32_t magic;

@@ -146,10 +146,14 @@ static int accept_id(struct maas_rdma_conn *conn)
 		.responder_resources = conn->responder_resources,
 		.rnr_retry_count = 7,
 	};
+	uint8_t ack_timeout = MAAS_WIRE_ACK_TIMEOUT;
 	int r = make_queues(conn);
 
 	if (r)
 		return maas_rdma_explain("make a connection's queues", 0, r);
+	/* Else it is the client's choice. Kernels before 5.1 do not know the option. */
+	(void)rdma_set_option(conn->id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &ack_timeout,
+			      sizeof(ack_timeout));
 	/* From here on the library brings the queue pair up, as if it had made it. */
 	conn->id->qp = conn->qp;
 	if (!rdma_accept(conn->id, &param))

@@ -13,7 +13,7 @@
 #include "rdma/task.h"
 
 #define MAAS_RDMA_WORK_MS  500 /* a bind or invalidation that takes longer breaks its connection */
-#define MAAS_RDMA_PROBE_MS 30000 /* the device's own retries end sooner, and say what it was */
+#define MAAS_RDMA_PROBE_MS 30000 /* eight MAAS_WIRE_ACK_TIMEOUT, 9 s at most, end sooner */
 #define MAAS_RDMA_SQ_DEPTH 512	 /* work requests under way on a connection */
 
 /*

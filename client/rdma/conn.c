@@ -16,7 +16,7 @@
 #include "base/wire.h"
 #include "client/rdma/internal.h"
 
-#define RETRIES	    7 /* the most there is: seconds on the usual devices */
+#define RETRIES	    7 /* the most there is, of MAAS_WIRE_ACK_TIMEOUT each */
 #define FLUSH_MS    1000
 #define NO_LISTENER 8  /* "invalid service id", Table 108 of the InfiniBand specification */
 #define EVENT_SLICE 50 /* ms: between looks at the deadlines of operations */
@@ -283,6 +283,7 @@ static void destroy(struct maas_rdma_client_conn *conn)
 static int dial(struct attempt *attempt)
 {
 	struct maas_rdma_client_conn *conn = &attempt->conn;
+	uint8_t ack_timeout = MAAS_WIRE_ACK_TIMEOUT;
 	int r;
 
 	maas_rdma_client_claim();
@@ -294,6 +295,9 @@ static int dial(struct attempt *attempt)
 		r = fail_cm("begin a connection");
 		goto err_destroy;
 	}
+	/* Kernels before 5.1 do not know the option: their connections notice later what breaks. */
+	(void)rdma_set_option(conn->id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &ack_timeout,
+			      sizeof(ack_timeout));
 	r = resolve(attempt);
 	if (!r)
 		r = make_qp(attempt);

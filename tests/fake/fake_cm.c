@@ -60,6 +60,7 @@ static struct fake_cm_id *new_id(struct fake_cm_channel *channel)
 	id->cm.channel = &channel->cm;
 	id->cm.ps = RDMA_PS_TCP;
 	id->cm.qp_type = IBV_QPT_RC;
+	id->ack_timeout = FAKE_ACK_TIMEOUT;
 	channel->ids++;
 	fake.live.ids++;
 	TAILQ_INSERT_TAIL(&ids, id, link);
@@ -80,6 +81,17 @@ int rdma_create_id(struct rdma_event_channel *channel, struct rdma_cm_id **ret_i
 	id->cm.context = context;
 	id->cm.ps = ps;
 	*ret_id = &id->cm;
+	return 0;
+}
+
+int rdma_set_option(struct rdma_cm_id *cm, int level, int name, void *value, size_t len)
+{
+	if (fake.rules.no_ack_timeout)
+		return fake_fail(ENOSYS);
+	if (level != RDMA_OPTION_ID || name != RDMA_OPTION_ID_ACK_TIMEOUT || len != 1)
+		return fake_fail(EINVAL);
+	FAKE_LOCKED();
+	fake_cm_id_of(cm)->ack_timeout = *(uint8_t *)value;
 	return 0;
 }
 

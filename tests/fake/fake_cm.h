@@ -47,6 +47,7 @@ struct fake_cm_id {
 	enum fake_cm_state state;
 	uint16_t port; /* of this end, once it is bound */
 	uint32_t qp_num;
+	uint8_t ack_timeout;
 	uint8_t max_reads;
 	uint8_t max_dest_reads;
 	struct fake_cm_id *peer;

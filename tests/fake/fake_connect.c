@@ -57,6 +57,7 @@ static int move(struct fake_cm_id *id, enum ibv_qp_state state)
 		.dest_qp_num = id->peer ? id->peer->qp_num : 0,
 		.max_dest_rd_atomic = id->max_dest_reads,
 		.max_rd_atomic = id->max_reads,
+		.timeout = id->ack_timeout,
 	};
 
 	if (state == IBV_QPS_RTR && !id->peer)
@@ -117,6 +118,7 @@ static int request(struct fake_cm_id *id, const struct rdma_conn_param *param)
 	child->peer = id;
 	id->peer = child;
 	id->state = FAKE_CM_CONNECTING;
+	child->ack_timeout = id->ack_timeout; /* it is in the request */
 	id->max_reads = param->initiator_depth;
 	id->max_dest_reads = param->responder_resources;
 	event = TAILQ_LAST(&((struct fake_cm_channel *)child->cm.channel)->events, fake_cm_events);

@@ -106,6 +106,7 @@ struct fake_qp {
 	struct ibv_qp verbs; /* first */
 	unsigned int access;
 	uint32_t peer;
+	uint8_t ack_timeout;
 	uint8_t max_reads;	/* as requester … */
 	uint8_t max_dest_reads; /* … and as responder */
 	uint32_t max_inline;

@@ -158,6 +158,8 @@ int fake_qp_modify(struct fake_qp *qp, const struct ibv_qp_attr *attr, int mask)
 		qp->access = attr->qp_access_flags;
 	if (mask & IBV_QP_DEST_QPN)
 		qp->peer = attr->dest_qp_num;
+	if (mask & IBV_QP_TIMEOUT)
+		qp->ack_timeout = attr->timeout;
 	if (mask & IBV_QP_MAX_QP_RD_ATOMIC)
 		qp->max_reads = attr->max_rd_atomic;
 	if (mask & IBV_QP_MAX_DEST_RD_ATOMIC)
@@ -183,6 +185,17 @@ void fake_qp_to_error(struct fake_qp *qp)
 {
 	qp->verbs.state = IBV_QPS_ERR;
 	fake_qp_run(qp);
+}
+
+unsigned int fake_num_qps(uint8_t ack_timeout)
+{
+	unsigned int count = 0;
+
+	FAKE_LOCKED();
+	for (uint32_t i = 0; i < FAKE_QPS; i++)
+		if (fake.qps[i] && fake.qps[i]->verbs.state == IBV_QPS_RTS)
+			count += fake.qps[i]->ack_timeout == ack_timeout;
+	return count;
 }
 
 /* ---- what is posted */

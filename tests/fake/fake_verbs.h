@@ -26,6 +26,9 @@
 #define FAKE_GIDS	4
 #define FAKE_MAX_INLINE 96
 
+/* What rdma_cm gives a queue pair over RoCE: 4.096 µs * 2^19 = 2.15 s. */
+#define FAKE_ACK_TIMEOUT 19
+
 /* What the device enforces and how much it has. */
 struct fake_rules {
 	bool no_device;
@@ -35,6 +38,7 @@ struct fake_rules {
 	bool window_revocation; /* … and invalidation, … */
 	bool window_access;	/* … and that a key to read does not write */
 	bool region_access;	/* as that, of regions */
+	bool no_ack_timeout;	/* the kernel does not know that option of rdma_cm (before 5.1) */
 	bool bare_data;		/* private data arrives without zeros behind it */
 	uint16_t wire_version;	/* so the other side's version is read (base/wire.h); 0: as said */
 	bool flush_applies;	/* a flushed invalidation took effect nevertheless */
@@ -123,5 +127,8 @@ struct fake_live {
 };
 
 struct fake_live fake_live(void);
+
+/* Queue pairs that are up, and wait so long for an answer. */
+unsigned int fake_num_qps(uint8_t ack_timeout);
 
 #endif

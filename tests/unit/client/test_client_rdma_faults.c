@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libmaas over RDMA: connections that break, deadlines, keys that die, sessions that are lost. */
+#include "base/wire.h"
 #include "client/rdma/internal.h"
 #include "tests/unit/client/client_rdma.h"
 
@@ -18,6 +19,23 @@ TEST(connection__breaks_under_one)
 	assert_int_equal(write_one('b'), 0);
 	assert_int_equal(transfers(), before + 2); /* the key of before is not tried again */
 	expect_bytes('b');
+}
+
+/* A packet that is lost costs that time, at both ends. */
+TEST(connection__does_not_wait_long_for_an_answer)
+{
+	begin();
+	assert_int_equal(fake_num_qps(MAAS_WIRE_ACK_TIMEOUT), 2);
+}
+
+TEST(connection__of_a_kernel_that_has_no_such_choice)
+{
+	struct fake_rules old = fake_rules_default();
+
+	old.no_ack_timeout = true;
+	begin_with(&old, "auto", NULL);
+	assert_int_equal(fake_num_qps(FAKE_ACK_TIMEOUT), 2);
+	expect_works('b');
 }
 
 TEST(connection__breaks_again_and_again)

@@ -149,6 +149,14 @@ TEST(peer_gone__leaves_the_session)
 	assert_int_equal(free_it(memory.id), 0);
 }
 
+/* Whatever the client's end does. */
+TEST(connect__does_not_wait_long_for_an_answer)
+{
+	begin(MAAS_RDMA_KEYS_AUTO);
+	assert_int_equal(fake_num_qps(MAAS_WIRE_ACK_TIMEOUT), 1);
+	assert_int_equal(fake_num_qps(FAKE_ACK_TIMEOUT), 1);
+}
+
 TEST(probe__finds_a_dead_peer)
 {
 	struct rdma_cm_event *event;
