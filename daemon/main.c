@@ -111,6 +111,7 @@ int main(int argc, char **argv)
 	int r;
 
 	maas_file_open_standard(true);
+	maas_rdma_prepare();
 	if (maasd_options_parse(argc, argv, getenv, error, &options))
 		return fail(MAASD_EXIT_USAGE, error);
 	if (options.help) {

@@ -26,6 +26,10 @@ static struct maas_ratelimit gone =
 	MAAS_RATELIMIT(MAAS_LOG_INFO, "rdma: a client went before it was accepted");
 static struct maas_ratelimit unaccepted =
 	MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: cannot accept a connection");
+static struct maas_ratelimit unbroken =
+	MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: queue pair does not go to ERR");
+static struct maas_ratelimit unflushed =
+	MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: the device does not flush");
 static struct maas_ratelimit stuck =
 	MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: cannot take a connection down");
 
@@ -292,8 +296,8 @@ void maas_rdma_conn_end(struct maas_rdma_conn *conn, const char *reason)
 	conn->deadline_ms = maas_clock_ms() + FLUSH_MS;
 	err = ibv_modify_qp(conn->qp, &attr, IBV_QP_STATE);
 	if (err)
-		log_err("rdma: queue pair does not go to ERR connection=%u: %s", conn->number,
-			strerror(err));
+		log_limited(&unbroken, "rdma: queue pair does not go to ERR connection=%u: %s",
+			    conn->number, strerror(err));
 	/* So that the peer hears of it; an error here is a peer that is gone. */
 	(void)rdma_disconnect(conn->id);
 	maas_rdma_conn_dirty(conn);
@@ -318,8 +322,8 @@ static bool settle_work(struct maas_rdma_conn *conn)
 	if (conn->num_posted && maas_clock_ms() < conn->deadline_ms)
 		return false;
 	if (conn->num_posted)
-		log_err("rdma: the device does not flush connection=%u work=%u", conn->number,
-			conn->num_posted);
+		log_limited(&unflushed, "rdma: the device does not flush connection=%u work=%u",
+			    conn->number, conn->num_posted);
 	/* What has not completed by now is not waited for: it goes with the queue pair. */
 	conn->rdma->num_posted -= conn->num_posted;
 	conn->num_posted = 0;

@@ -69,6 +69,7 @@ struct maas_rdma_conn {
 
 	/* of grant, window and region */
 	struct maas_rdma_grant_list grants;
+	struct maas_rdma_grant_list stuck; /* of them, ENDING: that would not go in this round */
 	bool quiet; /* ENDING, and no work can be under way: each key can be killed by itself */
 	struct maas_rdma_window_list windows; /* unbound, ready to be bound … */
 	struct maas_rdma_window_list retired; /* … or not any more */

@@ -7,6 +7,12 @@
 
 #include "rdma/internal.h"
 
+void maas_rdma_prepare(void)
+{
+	if (setenv("RDMAV_ALLOW_DISASSOC_DESTROY", "1", 0))
+		log_warn("rdma: cannot set RDMAV_ALLOW_DISASSOC_DESTROY: %s", strerror(errno));
+}
+
 /* An address of a host in the form that a RoCE GID has (RFC 4291, 2.5.5.2 for IPv4). */
 static int parse_addr(const char *addr, union ibv_gid *ret_gid)
 {

@@ -386,22 +386,36 @@ void maas_rdma_grant_kill(struct maas_rdma_grant *grant, struct maas_rdma_task *
 		put_first(grant);
 }
 
+/* All grants of the connection were tried: those that would not go are its grants again. */
+MAAS_COLD static void retry_stuck(struct maas_rdma_conn *conn)
+{
+	conn->grants = conn->stuck;
+	LIST_FIRST(&conn->grants)->link.le_prev = &LIST_FIRST(&conn->grants);
+	LIST_INIT(&conn->stuck);
+}
+
 int maas_rdma_grants_end(struct maas_rdma_conn *conn)
 {
 	struct maas_rdma_grant *grant;
 	struct maas_rdma_grant *next;
-	unsigned int ended = 0;
+	unsigned int tried = 0;
 
 	conn->quiet = false; /* so that the tasks of one grant drop no other grant */
-	for (grant = LIST_FIRST(&conn->grants); grant && ended < MAAS_RDMA_STEP; grant = next) {
+	for (grant = LIST_FIRST(&conn->grants); grant && tried < MAAS_RDMA_STEP; grant = next) {
 		next = LIST_NEXT(grant, link);
+		tried++;
 		if (end_grant(grant))
-			ended++;
+			continue;
+		LIST_REMOVE(grant, link);
+		LIST_INSERT_HEAD(&conn->stuck, grant, link);
 	}
 	conn->quiet = true;
-	if (ended == MAAS_RDMA_STEP)
+	if (!LIST_EMPTY(&conn->grants))
 		return -EAGAIN;
-	return LIST_EMPTY(&conn->grants) ? maas_rdma_windows_free(conn) : -EBUSY;
+	if (LIST_EMPTY(&conn->stuck))
+		return maas_rdma_windows_free(conn);
+	retry_stuck(conn);
+	return -EBUSY;
 }
 
 void maas_rdma_grants_abandon(struct maas_rdma_conn *conn)
@@ -409,8 +423,8 @@ void maas_rdma_grants_abandon(struct maas_rdma_conn *conn)
 	struct maas_rdma_grant *grant;
 
 	conn->quiet = false;
-	/* Who waits for a new key comes first: a batch that fails asks for the end of its other
-	 * keys. */
+	/* What is stuck was told all of this when it was tried. Who waits for a new key comes
+	 * first: a batch that fails asks for the end of its other keys. */
 	LIST_FOREACH (grant, &conn->grants, link)
 		tell_asker(grant, -ENOTCONN);
 	LIST_FOREACH (grant, &conn->grants, link)

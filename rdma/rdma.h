@@ -14,6 +14,13 @@ struct maas_rdma_device;
 #define MAAS_RDMA_GID_TEXT 46
 
 /*
+ * Once, before the process has threads: what libibverbs reads in the environment, where it does not
+ * stand there already. What a device that is gone had is then taken to be gone with it, instead of
+ * never being confirmed dead (ibv_open_device(3)).
+ */
+void maas_rdma_prepare(void);
+
+/*
  * Opens the device that carries `addr` (an IPv4 or IPv6 address of this host; NULL: the first
  * active port, its routable GID before a link-local one), or the device `name`. A device that is
  * named is never replaced by another. On failure `error` (MAAS_RDMA_ERROR bytes) says what to do.

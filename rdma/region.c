@@ -9,6 +9,9 @@
 
 #include "rdma/internal.h"
 
+static struct maas_ratelimit stuck =
+	MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: cannot deregister a grant");
+
 static void register_grant(struct maas_rdma_grant *grant)
 {
 	unsigned int access = IBV_ACCESS_REMOTE_READ;
@@ -60,7 +63,7 @@ bool maas_rdma_region_destroy(struct maas_rdma_grant *grant)
 	int err = ibv_dereg_mr(grant->mr);
 
 	if (err) {
-		log_err("rdma: cannot deregister a grant: %s", strerror(err));
+		log_limited(&stuck, "rdma: cannot deregister a grant: %s", strerror(err));
 		return false;
 	}
 	grant->mr = NULL;

@@ -23,6 +23,8 @@ struct maas_rdma_window {
 
 static struct maas_ratelimit no_window =
 	MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: cannot allocate a memory window");
+static struct maas_ratelimit stuck =
+	MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: cannot free a memory window");
 
 static struct maas_rdma_grant *grant_of(struct maas_rdma_task *task)
 {
@@ -56,7 +58,7 @@ static bool free_window(struct maas_rdma_window *window)
 	int err = ibv_dealloc_mw(window->mw);
 
 	if (err) {
-		log_err("rdma: cannot free a memory window: %s", strerror(err));
+		log_limited(&stuck, "rdma: cannot free a memory window: %s", strerror(err));
 		return false;
 	}
 	free(window);

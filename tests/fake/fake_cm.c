@@ -28,6 +28,7 @@ struct rdma_event_channel *rdma_create_event_channel(void)
 {
 	struct fake_cm_channel *channel = fake_new(sizeof(*channel), true);
 
+	fake_init();
 	if (!channel)
 		return NULL;
 	TAILQ_INIT(&channel->events);

@@ -122,9 +122,10 @@ static void forget_events(struct fake_cq *cq)
 int ibv_destroy_cq(struct ibv_cq *verbs)
 {
 	struct fake_cq *cq = (struct fake_cq *)verbs;
+	int error = fake_end_error();
 
-	if (fake_due(FAKE_ENDS))
-		return EBUSY;
+	if (error)
+		return error;
 	FAKE_LOCKED();
 	if (cq->qps) {
 		fake_fault("a completion queue of %u queue pairs", cq->qps);

@@ -38,9 +38,10 @@ struct ibv_pd *ibv_alloc_pd(struct ibv_context *verbs)
 int ibv_dealloc_pd(struct ibv_pd *verbs)
 {
 	struct fake_pd *pd = pd_of(verbs);
+	int error = fake_end_error();
 
-	if (fake_due(FAKE_ENDS))
-		return EBUSY;
+	if (error)
+		return error;
 	FAKE_LOCKED();
 	if (pd->objects) {
 		fake_fault("a domain with %u objects in it", pd->objects);
@@ -128,9 +129,10 @@ struct ibv_mr *ibv_reg_mr_iova(struct ibv_pd *pd, void *addr, size_t length, uin
 int ibv_dereg_mr(struct ibv_mr *verbs)
 {
 	struct fake_mr *mr = (struct fake_mr *)verbs;
+	int error = fake_end_error();
 
-	if (fake_due(FAKE_ENDS))
-		return EBUSY;
+	if (error)
+		return error;
 	FAKE_LOCKED();
 	if (mr->windows) {
 		fake_fault("a region with %u windows bound to it", mr->windows);
@@ -189,9 +191,10 @@ static void leave(struct fake_mw *mw)
 int fake_dealloc_mw(struct ibv_mw *verbs)
 {
 	struct fake_mw *mw = (struct fake_mw *)verbs;
+	int error = fake_end_error();
 
-	if (fake_due(FAKE_ENDS))
-		return EBUSY;
+	if (error)
+		return error;
 	FAKE_LOCKED();
 	unbind(mw);
 	leave(mw);

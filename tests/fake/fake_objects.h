@@ -129,6 +129,9 @@ struct fake {
 	struct fake_counts counts;
 	unsigned int faults;
 	bool removed;
+	bool initialised;
+	bool disassociates; /* RDMAV_ALLOW_DISASSOC_DESTROY, as libibverbs found it */
+	bool ends_refused;
 	struct fake_key keys[FAKE_KEYS];
 	uint32_t next_key;
 	uint64_t pinned;
@@ -156,6 +159,10 @@ void fake_fault_at(const char *where, const char *format, ...)
 
 /* True: this call has to fail. */
 bool fake_due(enum fake_kind kind);
+/* What a call that destroys something fails with; 0. */
+int fake_end_error(void);
+/* The library looks at its environment, once. */
+void fake_init(void);
 /* NULL, with errno set. */
 void *fake_refuse(int error);
 /* All zero. NULL with ENOMEM, if there is no room for it, or this call has to fail. */

@@ -109,10 +109,11 @@ void fake_qp_destroy(struct ibv_qp *verbs)
 
 int ibv_destroy_qp(struct ibv_qp *verbs)
 {
-	if (fake_due(FAKE_ENDS))
-		return EBUSY;
-	fake_qp_destroy(verbs);
-	return 0;
+	int error = fake_end_error();
+
+	if (!error)
+		fake_qp_destroy(verbs);
+	return error;
 }
 
 /* ---- states */
@@ -178,6 +179,8 @@ int ibv_modify_qp(struct ibv_qp *verbs, struct ibv_qp_attr *attr, int mask)
 	if (fake_due(ends ? FAKE_ENDS : FAKE_MAKES))
 		return EIO;
 	FAKE_LOCKED();
+	if (fake.removed)
+		return EIO;
 	return fake_qp_modify(qp_of(verbs), attr, mask);
 }
 

@@ -79,6 +79,17 @@ bool fake_due(enum fake_kind kind)
 	return true;
 }
 
+int fake_end_error(void)
+{
+	if (fake_due(FAKE_ENDS))
+		return EBUSY;
+	FAKE_LOCKED();
+	if (!fake.ends_refused && (!fake.removed || fake.disassociates))
+		return 0;
+	fake.counts.refused++;
+	return EIO;
+}
+
 void *fake_refuse(int error)
 {
 	errno = error;
@@ -216,12 +227,30 @@ void fake_remove_device(void)
 	fake_cm_removed();
 }
 
+void fake_refuse_ends(bool refuse)
+{
+	FAKE_LOCKED();
+	fake.ends_refused = refuse;
+}
+
 /* ---- devices */
+
+void fake_init(void)
+{
+	static const char name[] = "RDMAV_ALLOW_DISASSOC_DESTROY";
+	const char *value = getenv(name);
+
+	FAKE_LOCKED();
+	if (!fake.initialised)
+		fake.disassociates = value && *value && strcmp(value, "0") != 0;
+	fake.initialised = true;
+}
 
 struct ibv_device **ibv_get_device_list(int *ret_count)
 {
 	struct ibv_device **list = fake_new(2 * sizeof(*list), true);
 
+	fake_init();
 	if (!list)
 		return NULL;
 	if (!fake.rules.no_device)

@@ -79,8 +79,11 @@ void fake_mute(bool mute);
 void fake_fail_next(enum ibv_wr_opcode opcode, enum ibv_wc_status status);
 void fake_fail_few(enum ibv_wr_opcode opcode, enum ibv_wc_status status, unsigned int times);
 
-/* IBV_EVENT_DEVICE_FATAL and RDMA_CM_EVENT_DEVICE_REMOVAL; nothing new can be made. */
+/* IBV_EVENT_DEVICE_FATAL and RDMA_CM_EVENT_DEVICE_REMOVAL; nothing new can be made. What destroys
+ * something answers EIO, unless RDMAV_ALLOW_DISASSOC_DESTROY was set (ibv_open_device(3)). */
 void fake_remove_device(void);
+/* What destroys something answers EIO, for whatever reason. */
+void fake_refuse_ends(bool refuse);
 
 /* ---- failures: as fail_nth.h does it with memory */
 
@@ -109,6 +112,7 @@ struct fake_counts {
 	unsigned long overflows; /* refused, because the send queue was full */
 	unsigned long binds;
 	unsigned long invalidations;
+	unsigned long refused; /* to destroy something, with EIO */
 };
 
 struct fake_counts fake_counts(void);

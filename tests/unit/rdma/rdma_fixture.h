@@ -150,6 +150,7 @@ static inline int server_try(enum maas_rdma_keys keys)
 	int r;
 
 	mode = keys;
+	maas_rdma_prepare();
 	fake_verbs_start(&rules);
 	server.has_device = true;
 	r = maas_slab_open(&slab, NULL, &server.slab);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Many keys in one request: all or none, of one connection, and nobody waits long for them. */
+#include "tests/unit/base/log_file.h"
 #include "tests/unit/rdma/rdma_thread.h"
 
 #include <poll.h>
@@ -188,6 +189,58 @@ TEST(batch__that_fails_is_undone_in_steps)
 	assert_in_range(watch.most, 1, MAAS_RDMA_STEP);
 	assert_int_equal(server_stats().grants, 0);
 	assert_int_equal(live_slabs(), 0);
+}
+
+struct tries {
+	struct maas_rdma_task task;
+	unsigned long before;
+	_Atomic unsigned long most; /* between two turns */
+	_Atomic bool stop;
+	_Atomic bool over;
+};
+
+static void count_tries(struct maas_rdma_task *task, int status)
+{
+	struct tries *tries = MAAS_CONTAINER_OF(task, struct tries, task);
+	unsigned long now = fake_counts().refused;
+
+	(void)status;
+	if (now - tries->before > tries->most)
+		tries->most = now - tries->before;
+	tries->before = now;
+	if (tries->stop || maas_rdma_send(server.rdma, task))
+		tries->over = true;
+}
+
+/* Nobody waits for as many tries, and the log is not full of them. */
+TEST_MODES(batch__whose_keys_will_not_go)
+{
+	struct tries tries = {.task.run = count_tries};
+	struct log_file file;
+	struct peer *again;
+
+	server_options.max_grants = MAX_BATCH;
+	begin(mode);
+	assert_int_equal(run_batch(peer, MAX_BATCH), 0);
+	log_file_begin(&file);
+	fake_refuse_ends(true);
+	assert_int_equal(maas_rdma_send(server.rdma, &tries.task), 0);
+	peer_renew(peer);
+	again = peer_again(peer);
+	peer_ask_with_ticket(again); /* the connection of before has to end first */
+	AWAIT(fake_counts().refused >= MAX_BATCH);
+	tries.stop = true;
+	AWAIT(tries.over);
+	assert_in_range(tries.most, 1, MAAS_RDMA_STEP);
+	assert_int_equal(server_stats().grants, MAX_BATCH);
+	/* Of two seconds, perhaps. */
+	assert_in_range(log_file_lines(&file, "cannot ", NULL), 1, 2 * MAAS_RATELIMIT_LINES);
+	log_file_end(&file);
+
+	fake_refuse_ends(false);
+	ahead_ms += 1000;
+	assert_int_equal(peer_answer(again), 0);
+	assert_int_equal(server_stats().grants, 0);
 }
 
 /* ---- one of many keys, whose connection has to end */
