@@ -5,7 +5,7 @@
 
 #include <poll.h>
 
-#define MAX_BATCH (3 * MAAS_RDMA_STEP)
+enum { MAX_BATCH = 3 * MAAS_RDMA_STEP };
 
 /* Of the newest batch. */
 static struct maas_slab_ref refs[MAX_BATCH];
