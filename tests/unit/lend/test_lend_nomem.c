@@ -107,16 +107,23 @@ TEST(lapse__is_tried_again)
 	expect_state("lapsed 1");
 }
 
+/* Its allocation is in a transfer, so that it cannot be freed at once. */
+static void end_without_memory(const struct maas_lend_session_info *s,
+			       const struct maas_lend_allocation *a)
+{
+	start_transfer(0, a);
+	fail_nth_arm(1);
+	start_end(s);
+	assert_true(fail_nth_disarm());
+}
+
 TEST(session_end__is_gone_on_with)
 {
 	struct maas_lend_session_info s = open_session("s", true);
 	struct maas_lend_allocation a = allocate_of(&s);
 
 	allocate_of(&s);
-	start_transfer(0, &a);
-	fail_nth_arm(1);
-	start_end(&s);
-	assert_true(fail_nth_disarm());
+	end_without_memory(&s, &a);
 	assert_true(exists(&a));
 	pass_ms(1000);
 	assert_false(exists(&a));
@@ -131,10 +138,7 @@ TEST(session_end__is_gone_on_with_when_nothing_is_left)
 	struct maas_lend_session_info s = open_session("s", true);
 	struct maas_lend_allocation a = allocate_of(&s);
 
-	start_transfer(0, &a);
-	fail_nth_arm(1);
-	start_end(&s);
-	assert_true(fail_nth_disarm());
+	end_without_memory(&s, &a);
 	end_transfer(0);
 	assert_int_equal(free_now(&a), 0);
 	pass_ms(1000);
@@ -148,10 +152,7 @@ TEST(session_end__is_complete_with_the_last_free)
 	struct maas_lend_session_info s = open_session("s", true);
 	struct maas_lend_allocation a = allocate_of(&s);
 
-	start_transfer(0, &a);
-	fail_nth_arm(1);
-	start_end(&s);
-	assert_true(fail_nth_disarm());
+	end_without_memory(&s, &a);
 	assert_int_equal(free_now(&a), -EINPROGRESS);
 	end_transfer(0);
 	expect_state("told 1");
