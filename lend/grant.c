@@ -147,7 +147,5 @@ bool maas_lend_key_stats(struct maas_lend *lend, struct maas_lend_key_stats *ret
 bool maas_lend_key_address(struct maas_lend *lend, const void *local,
 			   struct maas_lend_key_address *ret_address)
 {
-	if (lend->keys)
-		lend->keys->address(lend->keys_ctx, local, ret_address);
-	return lend->keys != NULL;
+	return lend->keys && lend->keys->address(lend->keys_ctx, local, ret_address);
 }

@@ -102,8 +102,9 @@ struct maas_lend_key_ops {
 
 	/* These answer at once. */
 	bool (*connected)(void *ctx, struct maas_lend_session_ref session);
-	/* Where a client connects to that came to `local` by HTTP (a struct sockaddr, or NULL). */
-	void (*address)(void *ctx, const void *local, struct maas_lend_key_address *ret_address);
+	/* Where a client connects to that came to `local` by HTTP (a struct sockaddr, or NULL).
+	 * False: nothing is known that it could reach. */
+	bool (*address)(void *ctx, const void *local, struct maas_lend_key_address *ret_address);
 	void (*stats)(void *ctx, struct maas_lend_key_stats *ret_stats);
 };
 

@@ -51,6 +51,7 @@ void maas_lend_key_discharge(struct maas_lend *lend, struct maas_lend_session_re
 /* What the keys say of themselves; false where there is no RDMA. */
 MAAS_MUST_CHECK bool maas_lend_key_stats(struct maas_lend *lend,
 					 struct maas_lend_key_stats *ret_stats);
+/* Likewise; false also where there is no address that the client could reach. */
 MAAS_MUST_CHECK bool maas_lend_key_address(struct maas_lend *lend, const void *local,
 					   struct maas_lend_key_address *ret_address);
 

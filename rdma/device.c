@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which device, port and GID serve. Constant after the start. */
+/* Which device, port and GID serve, and the address that a client is told. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -36,16 +36,24 @@ static bool gid_is_null(const union ibv_gid *gid)
 	return memcmp(gid, &null, sizeof(null)) == 0;
 }
 
+static bool gid_is_equal(const union ibv_gid *a, const union ibv_gid *b)
+{
+	return memcmp(a, b, sizeof(*a)) == 0;
+}
+
+static bool gid_is_link_local(const union ibv_gid *gid)
+{
+	return gid->raw[0] == 0xfe && (gid->raw[1] & 0xc0) == 0x80;
+}
+
 /* Higher is better; 0 is no candidate. RoCE v2 routes, v1 does not; link-local comes last. */
 static int gid_rank(const struct ibv_gid_entry *entry, const union ibv_gid *wanted)
 {
-	bool link_local = entry->gid.raw[0] == 0xfe && (entry->gid.raw[1] & 0xc0) == 0x80;
-
 	if (gid_is_null(&entry->gid) || entry->gid_type == IBV_GID_TYPE_ROCE_V1)
 		return 0;
 	if (wanted)
-		return memcmp(&entry->gid, wanted, sizeof(*wanted)) == 0 ? 1 : 0;
-	return link_local ? 1 : 2;
+		return gid_is_equal(&entry->gid, wanted) ? 1 : 0;
+	return gid_is_link_local(&entry->gid) ? 1 : 2;
 }
 
 static int pick_gid(struct maas_rdma_device *device, const union ibv_gid *wanted)
@@ -76,6 +84,7 @@ static int pick_gid(struct maas_rdma_device *device, const union ibv_gid *wanted
 	if (!best)
 		return wanted ? -EADDRNOTAVAIL : -ENETDOWN;
 	inet_ntop(AF_INET6, device->gid.raw, device->gid_text, sizeof(device->gid_text));
+	device->rank = best;
 	return 0;
 }
 
@@ -129,6 +138,35 @@ static void explain(int err, const char *name, const char *addr, char *error)
 			 name ? name : "the RDMA device", strerror(-err));
 }
 
+/* The best of those of that name (NULL: all), the first of its kind. */
+static int open_best(struct ibv_device **list, const char *name, const union ibv_gid *wanted,
+		     struct maas_rdma_device **ret_device)
+{
+	struct maas_rdma_device *best = NULL;
+	struct maas_rdma_device *device;
+	int err = -ENODEV;
+
+	for (; list && *list; list++) {
+		int r;
+
+		if (name && strcmp(ibv_get_device_name(*list), name) != 0)
+			continue;
+		r = try_device(*list, wanted, &device);
+		if (r) {
+			err = r;
+		} else if (best && device->rank <= best->rank) {
+			maas_rdma_device_close(device);
+		} else {
+			maas_rdma_device_close(best);
+			best = device;
+		}
+	}
+	if (!best)
+		return err;
+	*ret_device = best;
+	return 0;
+}
+
 int maas_rdma_device_open(const char *name, const char *addr, char *error,
 			  struct maas_rdma_device **ret_device)
 {
@@ -136,21 +174,12 @@ int maas_rdma_device_open(const char *name, const char *addr, char *error,
 	union ibv_gid wanted;
 	int err = addr ? parse_addr(addr, &wanted) : 0;
 
-	if (err) {
-		explain(err, name, addr, error);
-		return err;
+	if (!err) {
+		list = ibv_get_device_list(NULL);
+		err = open_best(list, name, addr ? &wanted : NULL, ret_device);
+		if (list)
+			ibv_free_device_list(list);
 	}
-	err = -ENODEV;
-	list = ibv_get_device_list(NULL);
-	for (struct ibv_device **at = list; at && *at; at++) {
-		if (name && strcmp(ibv_get_device_name(*at), name) != 0)
-			continue;
-		err = try_device(*at, addr ? &wanted : NULL, ret_device);
-		if (!err)
-			break;
-	}
-	if (list)
-		ibv_free_device_list(list);
 	if (err)
 		explain(err, name, addr, error);
 	return err;
@@ -173,4 +202,57 @@ const char *maas_rdma_device_name(const struct maas_rdma_device *device)
 const char *maas_rdma_device_gid(const struct maas_rdma_device *device)
 {
 	return device->gid_text;
+}
+
+/* ---- the address that a client is told */
+
+static bool port_is_active(const struct maas_rdma_device *device, uint32_t port)
+{
+	struct ibv_port_attr attr;
+
+	return !ibv_query_port(device->verbs, (uint8_t)port, &attr) &&
+	       attr.state == IBV_PORT_ACTIVE;
+}
+
+/* The one of `entries` that the client came to, else one that routes, that of the start first; or
+ * NULL. */
+static const union ibv_gid *choose(const struct maas_rdma_device *device,
+				   const struct ibv_gid_entry *entries, ssize_t count,
+				   const union ibv_gid *came_to)
+{
+	const union ibv_gid *found = NULL;
+
+	for (ssize_t i = 0; i < count; i++) {
+		const struct ibv_gid_entry *entry = &entries[i];
+		bool of_start = gid_is_equal(&entry->gid, &device->gid);
+
+		if (came_to && gid_is_equal(&entry->gid, came_to))
+			return &entry->gid;
+		if (gid_rank(entry, NULL) == 2 &&
+		    (of_start || (!found && port_is_active(device, entry->port_num))))
+			found = &entry->gid;
+	}
+	return found;
+}
+
+bool maas_rdma_device_address(const struct maas_rdma_device *device, const union ibv_gid *came_to,
+			      union ibv_gid *ret_gid)
+{
+	size_t max = (size_t)device->port_attr.gid_tbl_len * device->attr.phys_port_cnt;
+	struct ibv_gid_entry *entries = calloc(max, sizeof(*entries));
+	const union ibv_gid *found;
+	ssize_t count = 0;
+	bool known;
+
+	/* All at once: one by one, a table of a thousand takes ten milliseconds. */
+	if (entries)
+		count = ibv_query_gid_table(device->verbs, entries, max, 0);
+	found = choose(device, entries, count, came_to);
+	if (!found && !gid_is_link_local(&device->gid))
+		found = &device->gid; /* it may come back */
+	known = found != NULL;
+	if (known)
+		*ret_gid = *found;
+	free(entries);
+	return known;
 }

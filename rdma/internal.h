@@ -43,10 +43,19 @@ struct maas_rdma_device {
 	struct ibv_device_attr attr;
 	struct ibv_port_attr port_attr;
 	uint8_t port; /* from 1 */
+	int rank;     /* of its GID, among those of other devices */
 	int gid_index;
 	union ibv_gid gid;
 	char gid_text[MAAS_RDMA_GID_TEXT];
 };
+
+/*
+ * The address of the device, as a GID of now, for a client that came to `came_to` (NULL: not by
+ * IP): that one, if the device has it on any port, else one that routes. False: there are only
+ * link-local ones, which lead nowhere but on their own wire. Threading: any thread.
+ */
+MAAS_MUST_CHECK bool maas_rdma_device_address(const struct maas_rdma_device *device,
+					      const union ibv_gid *came_to, union ibv_gid *ret_gid);
 
 /* What lend asks of a session's connection: to end, or to be probed. */
 struct maas_rdma_session_task {

@@ -83,6 +83,7 @@ static void watch_device(struct maas_rdma *rdma)
 int maas_rdma_listen_open(struct maas_rdma *rdma, char *error)
 {
 	const char *addr = *rdma->addr ? rdma->addr : NULL;
+	const void *gid = rdma->device->gid.raw;
 	int r = 0;
 
 	if (rdma_create_id(rdma->cm, &rdma->listener, NULL, RDMA_PS_TCP))
@@ -99,6 +100,11 @@ int maas_rdma_listen_open(struct maas_rdma *rdma, char *error)
 		rdma->port = be16toh(rdma_get_src_port(rdma->listener));
 	if (!r && !addr)
 		watch_device(rdma);
+	if (!r && !addr && IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)gid))
+		log_warn("rdma: %s has link-local addresses only: who comes to the server at "
+			 "another one goes by HTTP; give its interface an IP address, or name one "
+			 "(--rdma-addr)",
+			 maas_rdma_device_name(rdma->device));
 	return r;
 }
 

@@ -108,21 +108,6 @@ static bool gid_of(const struct sockaddr *local, union ibv_gid *ret_gid)
 	return local && local->sa_family == AF_INET;
 }
 
-/* All at once: one by one, a table of a thousand takes ten milliseconds. */
-static bool device_has(const struct maas_rdma_device *device, const union ibv_gid *wanted)
-{
-	size_t max = (size_t)device->port_attr.gid_tbl_len * device->attr.phys_port_cnt;
-	struct ibv_gid_entry *entries = calloc(max, sizeof(*entries));
-	ssize_t count = entries ? ibv_query_gid_table(device->verbs, entries, max, 0) : 0;
-	bool found = false;
-
-	for (ssize_t i = 0; i < count && !found; i++)
-		found = entries[i].port_num == device->port &&
-			!memcmp(&entries[i].gid, wanted, sizeof(*wanted));
-	free(entries);
-	return found;
-}
-
 static void print_gid(const union ibv_gid *gid, char text[46])
 {
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
@@ -133,19 +118,23 @@ static void print_gid(const union ibv_gid *gid, char text[46])
 		inet_ntop(AF_INET6, gid->raw, text, 46);
 }
 
-static void address(void *ctx, const void *local, struct maas_lend_key_address *ret_address)
+static bool address(void *ctx, const void *local, struct maas_lend_key_address *ret_address)
 {
 	struct maas_rdma *rdma = ctx;
+	union ibv_gid came_to;
 	union ibv_gid gid;
 
 	memset(ret_address, 0, sizeof(*ret_address));
 	ret_address->port = rdma->port;
-	if (*rdma->addr)
+	if (*rdma->addr) {
 		memcpy(ret_address->addr, rdma->addr, sizeof(ret_address->addr));
-	else if (gid_of(local, &gid) && device_has(rdma->device, &gid))
-		print_gid(&gid, ret_address->addr);
-	else
-		print_gid(&rdma->device->gid, ret_address->addr);
+		return true;
+	}
+	if (!maas_rdma_device_address(rdma->device, gid_of(local, &came_to) ? &came_to : NULL,
+				      &gid))
+		return false;
+	print_gid(&gid, ret_address->addr);
+	return true;
 }
 
 static void stats(void *ctx, struct maas_lend_key_stats *ret_stats)

@@ -89,6 +89,9 @@ static void on_requests(struct maas_rdma *rdma)
 		;
 }
 
+static struct maas_ratelimit readdressed =
+	MAAS_RATELIMIT(MAAS_LOG_INFO, "rdma: an address has changed");
+
 static void on_device(struct maas_rdma *rdma)
 {
 	struct ibv_async_event event;
@@ -108,6 +111,9 @@ static void on_device(struct maas_rdma *rdma)
 			maas_rdma_conn_end(conn, ibv_event_type_str(type));
 		else if (type == IBV_EVENT_DEVICE_FATAL)
 			maas_rdma_listen_failed(rdma);
+		else if (type == IBV_EVENT_GID_CHANGE)
+			log_limited(&readdressed, "rdma: an address of %s has changed",
+				    maas_rdma_device_name(rdma->device));
 	}
 }
 

@@ -244,7 +244,7 @@ static bool connected(void *ctx, struct maas_lend_session_ref session)
 	return !keys->unconnected && !roll(keys, 1);
 }
 
-static void address(void *ctx, const void *local, struct maas_lend_key_address *ret_address)
+static bool address(void *ctx, const void *local, struct maas_lend_key_address *ret_address)
 {
 	const struct sockaddr_in *in = local;
 
@@ -252,6 +252,7 @@ static void address(void *ctx, const void *local, struct maas_lend_key_address *
 	*ret_address = (struct maas_lend_key_address){.addr = "192.0.2.1", .port = FAKE_KEYS_PORT};
 	if (in)
 		inet_ntop(AF_INET, &in->sin_addr, ret_address->addr, sizeof(ret_address->addr));
+	return true;
 }
 
 static void stats(void *ctx, struct maas_lend_key_stats *ret_stats)

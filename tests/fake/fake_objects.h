@@ -123,7 +123,9 @@ struct fake_qp {
 struct fake {
 	struct fake_rules rules;
 	struct ibv_device device;
-	struct fake_context cm; /* librdmacm's own */
+	struct ibv_device bare;
+	const char *gids[FAKE_PORTS][FAKE_GIDS]; /* of `device` */
+	struct fake_context cm;			 /* librdmacm's own */
 	LIST_HEAD(, fake_context) contexts;
 	struct fake_live live;
 	struct fake_counts counts;

@@ -153,9 +153,9 @@ struct fake_rules fake_rules_default(void)
 	};
 }
 
-static void context_init(struct fake_context *context)
+static void context_init(struct fake_context *context, struct ibv_device *device)
 {
-	context->verbs.device = &fake.device;
+	context->verbs.device = device;
 	context->verbs.num_comp_vectors = 1;
 	context->verbs.ops.alloc_mw = fake.rules.windows ? fake_alloc_mw : NULL;
 	context->verbs.ops.dealloc_mw = fake_dealloc_mw;
@@ -164,15 +164,34 @@ static void context_init(struct fake_context *context)
 	context->verbs.ops.post_send = fake_post_send;
 }
 
+static void device_init(struct ibv_device *device, const char *name)
+{
+	snprintf(device->name, sizeof(device->name), "%s", name);
+	device->node_type = IBV_NODE_CA;
+	device->transport_type = IBV_TRANSPORT_IB;
+}
+
+/* RoCE v2, as IPv6 addresses; the last is empty. */
+static void address_init(void)
+{
+	fake.gids[0][0] = "fe80::1";
+	if (fake.rules.link_local)
+		return;
+	fake.gids[0][1] = "::ffff:127.0.0.1";
+	fake.gids[0][2] = "::1";
+	if (fake.rules.two_ports)
+		fake.gids[1][0] = "::ffff:10.0.0.2";
+}
+
 void fake_verbs_start(const struct fake_rules *rules)
 {
 	memset(&fake, 0, sizeof(fake));
 	fake.rules = rules ? *rules : fake_rules_default();
-	strcpy(fake.device.name, "fake0");
-	fake.device.node_type = IBV_NODE_CA;
-	fake.device.transport_type = IBV_TRANSPORT_IB;
+	device_init(&fake.bare, "bare0");
+	device_init(&fake.device, "fake0");
+	address_init();
 	fake.cm.of_cm = true;
-	context_init(&fake.cm);
+	context_init(&fake.cm, &fake.device);
 	fake.cm.verbs.async_fd = fake_count_fd();
 }
 
@@ -248,15 +267,18 @@ void fake_init(void)
 
 struct ibv_device **ibv_get_device_list(int *ret_count)
 {
-	struct ibv_device **list = fake_new(2 * sizeof(*list), true);
+	struct ibv_device **list = fake_new(3 * sizeof(*list), true);
+	int count = 0;
 
 	fake_init();
 	if (!list)
 		return NULL;
+	if (fake.rules.bare_first)
+		list[count++] = &fake.bare;
 	if (!fake.rules.no_device)
-		list[0] = &fake.device;
+		list[count++] = &fake.device;
 	if (ret_count)
-		*ret_count = list[0] ? 1 : 0;
+		*ret_count = count;
 	return list;
 }
 
@@ -274,10 +296,9 @@ struct ibv_context *ibv_open_device(struct ibv_device *device)
 {
 	struct fake_context *context = fake_new(sizeof(*context), true);
 
-	(void)device; /* there is one */
 	if (!context)
 		return NULL;
-	context_init(context);
+	context_init(context, device);
 	context->verbs.async_fd = fake_count_fd();
 	FAKE_LOCKED();
 	LIST_INSERT_HEAD(&fake.contexts, context, link);
@@ -318,7 +339,7 @@ int ibv_query_device(struct ibv_context *verbs, struct ibv_device_attr *ret_attr
 		.max_qp_rd_atom = 16,
 		.max_qp_init_rd_atom = 16,
 		.max_mw = fake.rules.windows ? fake.rules.max_mw : 0,
-		.phys_port_cnt = 1,
+		.phys_port_cnt = fake.rules.two_ports ? 2 : 1,
 	};
 	if (fake.rules.windows)
 		ret_attr->device_cap_flags = IBV_DEVICE_MEM_WINDOW | IBV_DEVICE_MEM_WINDOW_TYPE_2B;
@@ -334,7 +355,7 @@ int ibv_query_port(struct ibv_context *verbs, uint8_t port, struct _compat_ibv_p
 	(void)verbs;
 	if (fake_due(FAKE_MAKES))
 		return EIO;
-	if (port != 1)
+	if (port < 1 || port > FAKE_PORTS)
 		return EINVAL;
 	*attr = (struct ibv_port_attr){
 		.state = fake.removed ? IBV_PORT_DOWN : IBV_PORT_ACTIVE,
@@ -347,23 +368,39 @@ int ibv_query_port(struct ibv_context *verbs, uint8_t port, struct _compat_ibv_p
 	return 0;
 }
 
-/* RoCE v2, as IPv6 addresses; the last is empty. */
-static const char *const gids[FAKE_GIDS] = {"fe80::1", "::ffff:127.0.0.1", "::1"};
-
-int _ibv_query_gid_ex(struct ibv_context *verbs, uint32_t port, uint32_t index,
-		      struct ibv_gid_entry *ret_entry, uint32_t flags, size_t entry_size)
+/* NULL: none. */
+static const char *gid_at(const struct ibv_context *verbs, uint32_t port, uint32_t index)
 {
-	(void)verbs;
-	(void)flags;
-	(void)entry_size;
-	if (port != 1 || index >= FAKE_GIDS || !gids[index])
+	if (port < 1 || port > FAKE_PORTS || index >= FAKE_GIDS)
+		return NULL;
+	if (verbs->device == &fake.bare)
+		return port == 1 && !index ? "fe80::2" : NULL;
+	return fake.gids[port - 1][index];
+}
+
+/* With the lock. */
+static int read_gid(const struct ibv_context *verbs, uint32_t port, uint32_t index,
+		    struct ibv_gid_entry *ret_entry)
+{
+	const char *gid = gid_at(verbs, port, index);
+
+	if (!gid)
 		return ENODATA;
 	*ret_entry = (struct ibv_gid_entry){
 		.gid_index = index,
 		.port_num = port,
 		.gid_type = IBV_GID_TYPE_ROCE_V2,
 	};
-	return inet_pton(AF_INET6, gids[index], ret_entry->gid.raw) == 1 ? 0 : ENODATA;
+	return inet_pton(AF_INET6, gid, ret_entry->gid.raw) == 1 ? 0 : ENODATA;
+}
+
+int _ibv_query_gid_ex(struct ibv_context *verbs, uint32_t port, uint32_t index,
+		      struct ibv_gid_entry *ret_entry, uint32_t flags, size_t entry_size)
+{
+	(void)flags;
+	(void)entry_size;
+	FAKE_LOCKED();
+	return read_gid(verbs, port, index, ret_entry);
 }
 
 ssize_t _ibv_query_gid_table(struct ibv_context *verbs, struct ibv_gid_entry *ret_entries,
@@ -371,10 +408,28 @@ ssize_t _ibv_query_gid_table(struct ibv_context *verbs, struct ibv_gid_entry *re
 {
 	size_t count = 0;
 
-	for (uint32_t i = 0; count < max && i < FAKE_GIDS; i++)
-		if (!_ibv_query_gid_ex(verbs, 1, i, &ret_entries[count], flags, entry_size))
+	(void)flags;
+	(void)entry_size;
+	FAKE_LOCKED();
+	for (uint32_t at = 0; count < max && at < FAKE_PORTS * FAKE_GIDS; at++)
+		if (!read_gid(verbs, at / FAKE_GIDS + 1, at % FAKE_GIDS, &ret_entries[count]))
 			count++;
 	return (ssize_t)count;
+}
+
+void fake_readdress(const char *from, const char *to)
+{
+	struct fake_context *context;
+
+	FAKE_LOCKED();
+	for (uint32_t at = 0; at < FAKE_PORTS * FAKE_GIDS; at++) {
+		const char **gid = &fake.gids[at / FAKE_GIDS][at % FAKE_GIDS];
+
+		if (*gid && strcmp(*gid, from) == 0)
+			*gid = to;
+	}
+	LIST_FOREACH (context, &fake.contexts, link)
+		fake_async(&context->verbs, IBV_EVENT_GID_CHANGE, NULL);
 }
 
 int ibv_fork_init(void)
@@ -419,7 +474,7 @@ int ibv_get_async_event(struct ibv_context *verbs, struct ibv_async_event *ret_e
 			context->num_events--;
 			memmove(&context->events[0], &context->events[1],
 				context->num_events * sizeof(context->events[0]));
-			if (ret_event->event_type != IBV_EVENT_DEVICE_FATAL)
+			if (ret_event->element.qp)
 				((struct fake_qp *)ret_event->element.qp)->unacked++;
 		}
 	}
@@ -429,6 +484,6 @@ int ibv_get_async_event(struct ibv_context *verbs, struct ibv_async_event *ret_e
 void ibv_ack_async_event(struct ibv_async_event *event)
 {
 	FAKE_LOCKED();
-	if (event->event_type != IBV_EVENT_DEVICE_FATAL)
+	if (event->element.qp)
 		((struct fake_qp *)event->element.qp)->unacked--;
 }

@@ -23,6 +23,7 @@
 #include <infiniband/verbs.h>
 #include <stdbool.h>
 
+#define FAKE_PORTS	2
 #define FAKE_GIDS	4
 #define FAKE_MAX_INLINE 96
 
@@ -32,9 +33,12 @@
 /* What the device enforces and how much it has. */
 struct fake_rules {
 	bool no_device;
-	bool windows;		/* it has memory windows */
-	bool window_bounds;	/* … and enforces their bounds, … */
-	bool window_foreign;	/* … that they belong to a queue pair, … */
+	bool bare_first;     /* before fake0 there is bare0, which has a link-local address alone */
+	bool link_local;     /* so has fake0 */
+	bool two_ports;	     /* it has another port, at 10.0.0.2 */
+	bool windows;	     /* it has memory windows */
+	bool window_bounds;  /* … and enforces their bounds, … */
+	bool window_foreign; /* … that they belong to a queue pair, … */
 	bool window_revocation; /* … and invalidation, … */
 	bool window_access;	/* … and that a key to read does not write */
 	bool region_access;	/* as that, of regions */
@@ -50,7 +54,7 @@ struct fake_rules {
 	uint64_t max_pinned; /* bytes of all regions; 0: no limit */
 };
 
-/* A device fake0 at 127.0.0.1 that enforces everything. */
+/* A device fake0 at 127.0.0.1 and ::1 that enforces everything. */
 struct fake_rules fake_rules_default(void);
 
 /* Borrows: the strings. */
@@ -84,6 +88,9 @@ void fake_fail_few(enum ibv_wr_opcode opcode, enum ibv_wc_status status, unsigne
 void fake_remove_device(void);
 /* What destroys something answers EIO, for whatever reason. */
 void fake_refuse_ends(bool refuse);
+
+/* The address `from` of fake0, as a GID's text, becomes `to`; NULL: there is none. */
+void fake_readdress(const char *from, const char *to);
 
 /* ---- failures: as fail_nth.h does it with memory */
 

@@ -31,6 +31,18 @@ TEST(open__without_a_device)
 	assert_int_equal(try_open(MAAS_TRANSPORT_AUTO), MAAS_TRANSPORT_HTTP);
 }
 
+/* Nobody knows the way to such an address who did not come to it. */
+TEST(open__of_a_server_whose_device_does_not_route)
+{
+	struct fake_rules rules = fake_rules_default();
+
+	rules.link_local = true;
+	lan_open(&rules, "auto");
+	assert_int_equal(try_open(MAAS_TRANSPORT_AUTO), MAAS_TRANSPORT_HTTP);
+	assert_int_equal(lan_sessions(), 0);
+	expect_error(try_open(MAAS_TRANSPORT_RDMA), -EOPNOTSUPP, "has no RDMA for this host");
+}
+
 /* Neither by RDMA nor, unasked, by HTTP. */
 TEST(open__of_another_version_is_refused)
 {

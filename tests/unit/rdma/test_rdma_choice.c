@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which key mode is chosen, and what the log says of one that does not isolate. */
+/* Which device, address and key mode are chosen, and what the log says of them. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include "tests/unit/base/log_file.h"
 #include "tests/unit/rdma/rdma_fixture.h"
 
@@ -86,6 +89,93 @@ TEST(mode__that_does_not_isolate_is_warned_of)
 	warned(MAAS_RDMA_KEYS_WINDOW, "window",
 	       "(bounds), another session's key (foreign), a key that was revoked (revocation), "
 	       "writing with a key to read (access); lend only");
+}
+
+/* ---- the device and its address */
+
+static void uses(const char *name)
+{
+	struct maas_rdma_info info;
+
+	opens(MAAS_RDMA_KEYS_AUTO, 0, "window");
+	maas_rdma_info(server.rdma, &info);
+	assert_string_equal(info.device, name);
+}
+
+TEST(device__is_the_first_that_routes)
+{
+	rules.bare_first = true;
+	uses("fake0");
+	rules.link_local = true;
+	uses("bare0");
+}
+
+/* What a client that came to `local` by HTTP (NULL: not by IP) is told; NULL: no address. */
+static void tells(const char *local, const char *expected)
+{
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+	struct sockaddr_in v4 = {.sin_family = AF_INET};
+	struct maas_lend_key_address at;
+	const void *came_to = NULL;
+
+	if (local && inet_pton(AF_INET, local, &v4.sin_addr) == 1)
+		came_to = &v4;
+	else if (local && inet_pton(AF_INET6, local, &v6.sin6_addr) == 1)
+		came_to = &v6;
+	assert_int_equal(maas_rdma_key_ops.address(server.rdma, came_to, &at), expected != NULL);
+	if (expected)
+		assert_string_equal(at.addr, expected);
+}
+
+TEST(address__is_the_one_that_the_client_came_to)
+{
+	rules.two_ports = true;
+	uses("fake0");
+	tells("127.0.0.1", "127.0.0.1");
+	tells("::1", "::1");
+	tells("fe80::1", "fe80::1");
+	tells("10.0.0.2", "10.0.0.2"); /* the other port's */
+	tells("192.0.2.7", "127.0.0.1");
+	tells(NULL, "127.0.0.1");
+}
+
+TEST(address__has_changed)
+{
+	struct log_file file;
+
+	log_file_begin(&file);
+	maas_log_set_level(MAAS_LOG_INFO);
+	uses("fake0");
+	fake_readdress("::ffff:127.0.0.1", "::ffff:10.0.0.9");
+	tells(NULL, "10.0.0.9");
+	tells("127.0.0.1", "10.0.0.9");
+	AWAIT(log_file_lines(&file, "rdma: an address of fake0 has changed", NULL) == 1);
+	maas_log_set_level(MAAS_LOG_ERR);
+	log_file_end(&file);
+	/* Where none is left, it may come back. */
+	fake_readdress("::ffff:10.0.0.9", NULL);
+	tells(NULL, "::1");
+	fake_readdress("::1", NULL);
+	tells(NULL, "127.0.0.1");
+}
+
+/* Whoever came another way may not get there. */
+TEST(address__is_link_local)
+{
+	struct log_file file;
+
+	rules.link_local = true;
+	log_file_begin(&file);
+	maas_log_set_level(MAAS_LOG_WARN);
+	uses("fake0");
+	maas_log_set_level(MAAS_LOG_ERR);
+	assert_int_equal(log_file_lines(&file, "fake0 has link-local addresses only", NULL), 1);
+	log_file_end(&file);
+	tells("fe80::1", "fe80::1");
+	tells("127.0.0.1", NULL);
+	tells(NULL, NULL);
+	fake_readdress("fe80::1", "::ffff:10.0.0.9");
+	tells(NULL, "10.0.0.9");
 }
 
 RDMA_TEST_MAIN()
