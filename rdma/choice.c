@@ -97,6 +97,13 @@ static int choose_keys(struct maas_rdma *rdma, char *error)
 		rdma->keys = isolates(&rdma->selftest.window) ? MAAS_RDMA_KEYS_WINDOW
 							      : MAAS_RDMA_KEYS_MR;
 	found = isolation_of(rdma);
+	if (!found.works && options->keys == MAAS_RDMA_KEYS_AUTO) {
+		snprintf(error, MAAS_RDMA_ERROR,
+			 "%s cannot make mr keys, and its windows do not refuse: %s; take another "
+			 "--rdma-device, or --rdma-keys window",
+			 device, list_gaps(&rdma->selftest.window, gaps));
+		return -EOPNOTSUPP;
+	}
 	if (!found.works) {
 		snprintf(error, MAAS_RDMA_ERROR,
 			 "%s cannot make %s keys; leave --rdma-keys at auto, or take another "

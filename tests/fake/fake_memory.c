@@ -78,6 +78,8 @@ static int check_region(size_t length, unsigned int access)
 {
 	if (fake.removed)
 		return EIO;
+	if (fake.rules.region_local && (access & ANY_ACCESS))
+		return EOPNOTSUPP;
 	if (fake.live.mrs >= (unsigned int)fake.rules.max_mr)
 		return ENOMEM;
 	if (fake.rules.max_pinned && fake.pinned + length > fake.rules.max_pinned)

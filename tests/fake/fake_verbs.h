@@ -42,6 +42,7 @@ struct fake_rules {
 	bool window_revocation; /* … and invalidation, … */
 	bool window_access;	/* … and that a key to read does not write */
 	bool region_access;	/* as that, of regions */
+	bool region_local;	/* regions have no remote rights */
 	bool no_ack_timeout;	/* the kernel does not know that option of rdma_cm (before 5.1) */
 	bool bare_data;		/* private data arrives without zeros behind it */
 	uint16_t wire_version;	/* so the other side's version is read (base/wire.h); 0: as said */

@@ -37,6 +37,7 @@ static struct server_options {
 	bool require_isolation;
 } server_options;
 static struct fake_rules rules;
+static char server_error[MAAS_RDMA_ERROR]; /* why the last one did not open */
 
 static struct peer peers[MAX_PEERS];
 static unsigned int num_peers;
@@ -146,7 +147,6 @@ static inline int server_try(enum maas_rdma_keys keys)
 		.keys = &maas_rdma_key_ops,
 		.max_sessions = SERVER_SESSIONS,
 	};
-	char error[MAAS_RDMA_ERROR];
 	int r;
 
 	mode = keys;
@@ -156,12 +156,12 @@ static inline int server_try(enum maas_rdma_keys keys)
 	r = maas_slab_open(&slab, NULL, &server.slab);
 	rdma.slab = lend.slab = server.slab;
 	if (!r)
-		r = maas_rdma_open(&rdma, error, &server.rdma);
+		r = maas_rdma_open(&rdma, server_error, &server.rdma);
 	lend.keys_ctx = server.rdma;
 	if (!r)
 		r = maas_lend_open(&lend, &server.lend);
 	if (!r)
-		r = maas_rdma_listen(server.rdma, server.lend, error);
+		r = maas_rdma_listen(server.rdma, server.lend, server_error);
 	if (r)
 		server_end();
 	return r;

@@ -40,6 +40,22 @@ TEST(mode__that_the_device_does_not_have)
 	opens(MAAS_RDMA_KEYS_AUTO, -ENODEV, NULL);
 }
 
+/* What helps is not the option that is set so already. */
+TEST(mode__that_no_choice_is_left_for)
+{
+	rules.region_local = true;
+	opens(MAAS_RDMA_KEYS_AUTO, 0, "window");
+	opens(MAAS_RDMA_KEYS_MR, -EOPNOTSUPP, NULL);
+	assert_non_null(
+		strstr(server_error, "fake0 cannot make mr keys; leave --rdma-keys at auto"));
+	rules.window_bounds = false;
+	opens(MAAS_RDMA_KEYS_AUTO, -EOPNOTSUPP, NULL);
+	assert_non_null(strstr(server_error, "fake0 cannot make mr keys, and its windows do not "
+					     "refuse: bytes beside the slab (bounds); take "
+					     "another --rdma-device, or --rdma-keys window"));
+	opens(MAAS_RDMA_KEYS_WINDOW, 0, "window");
+}
+
 TEST(mode__that_does_not_isolate_where_it_has_to)
 {
 	rules.window_bounds = false;
