@@ -341,7 +341,9 @@ int maas_rdma_grants_ask(struct maas_rdma_conn *conn, struct maas_rdma_asker *as
 {
 	int r = 0;
 
-	while (!r && !asker->status && asker->asked < until) {
+	asker->pinned_bytes = 0;
+	while (!r && !asker->status && asker->asked < until &&
+	       asker->pinned_bytes < MAAS_RDMA_STEP_BYTES) {
 		struct maas_slab_ref ref = asker->refs[asker->asked];
 		struct maas_rdma_grant *grant = find(conn, ref);
 

@@ -14,8 +14,9 @@
 
 #include "rdma/conn.h"
 
-#define MAAS_RDMA_STEP	256 /* keys that the thread makes or kills in one go */
-#define MAAS_RDMA_BINDS 255 /* of one window: its key repeats after 256 */
+#define MAAS_RDMA_STEP	     256	 /* keys that the thread makes or kills in one go, … */
+#define MAAS_RDMA_STEP_BYTES (64u << 20) /* … and, about, what it has the device pin for them */
+#define MAAS_RDMA_BINDS	     255	 /* of one window: its key repeats after 256 */
 
 enum maas_rdma_grant_state {
 	MAAS_RDMA_GRANT_BINDING,
@@ -32,9 +33,10 @@ struct maas_rdma_asker {
 	uint64_t number; /* no other's */
 	const struct maas_slab_ref *refs;
 	enum maas_lend_access access;
-	uint32_t asked;	  /* refs so far */
-	uint32_t pending; /* one more for each, which made() takes off */
-	int status;	  /* not 0: no more are asked for */
+	uint32_t asked;	       /* refs so far */
+	uint32_t pending;      /* one more for each, which made() takes off */
+	int status;	       /* not 0: no more are asked for */
+	uint64_t pinned_bytes; /* in this step (mr) */
 	/* The key to refs[index] is made; or cannot be: then `grant` is NULL. */
 	void (*made)(struct maas_rdma_asker *asker, uint32_t index,
 		     const struct maas_rdma_grant *grant, int status);
@@ -73,10 +75,10 @@ struct maas_rdma_grant *maas_rdma_grant_find(const struct maas_rdma_conn *conn,
 					     struct maas_slab_ref ref);
 
 /*
- * Asks for keys until so many are asked for. The asker hears of each, perhaps before this returns.
- * Errors, of the next one, which is not asked for: -EINPROGRESS it is being made already, and a
- * task in its grant's list `made` may ask again; -ENOENT, -EEXIST, -EDQUOT, -ENOSR, -ENOMEM,
- * -ENOTCONN.
+ * Asks for keys until so many are asked for, or MAAS_RDMA_STEP_BYTES were pinned for them. The
+ * asker hears of each, perhaps before this returns. Errors, of the next one, which is not asked
+ * for: -EINPROGRESS it is being made already, and a task in its grant's list `made` may ask again;
+ * -ENOENT, -EEXIST, -EDQUOT, -ENOSR, -ENOMEM, -ENOTCONN.
  */
 MAAS_MUST_CHECK int maas_rdma_grants_ask(struct maas_rdma_conn *conn, struct maas_rdma_asker *asker,
 					 uint32_t until);

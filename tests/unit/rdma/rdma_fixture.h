@@ -33,6 +33,7 @@ static struct {
 /* What the next server is opened with; a case begins with these defaults. */
 static struct server_options {
 	uint64_t pool_bytes;
+	uint64_t largest_bytes; /* of a slab, and an extent */
 	uint32_t max_grants;
 	bool require_isolation;
 } server_options;
@@ -129,12 +130,12 @@ static inline void server_close(void)
 /* 0, or an error of any of the steps; then all is closed. */
 static inline int server_try(enum maas_rdma_keys keys)
 {
-	static const uint64_t classes[] = {1024, 4096, 65536};
+	const uint64_t classes[] = {1024, 4096, server_options.largest_bytes};
 	const struct maas_slab_options slab = {
 		.max_bytes = server_options.pool_bytes,
 		.class_bytes = classes,
 		.num_classes = MAAS_ARRAY_SIZE(classes),
-		.extent_bytes = 65536,
+		.extent_bytes = server_options.largest_bytes,
 		.dir_fd = -1,
 	};
 	struct maas_rdma_options rdma = {
@@ -174,7 +175,7 @@ static inline void server_open(enum maas_rdma_keys keys)
 
 static inline void server_defaults(void)
 {
-	server_options = (struct server_options){1u << 20, SERVER_GRANTS, false};
+	server_options = (struct server_options){1u << 20, 65536, SERVER_GRANTS, false};
 	rules = fake_rules_default();
 }
 
