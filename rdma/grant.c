@@ -401,11 +401,14 @@ int maas_rdma_grants_end(struct maas_rdma_conn *conn)
 	struct maas_rdma_grant *grant;
 	struct maas_rdma_grant *next;
 	unsigned int tried = 0;
+	uint64_t bytes = 0;
 
 	conn->quiet = false; /* so that the tasks of one grant drop no other grant */
-	for (grant = LIST_FIRST(&conn->grants); grant && tried < MAAS_RDMA_STEP; grant = next) {
+	for (grant = LIST_FIRST(&conn->grants);
+	     grant && tried < MAAS_RDMA_STEP && bytes < MAAS_RDMA_STEP_BYTES; grant = next) {
 		next = LIST_NEXT(grant, link);
 		tried++;
+		bytes += maas_rdma_grant_pinned(grant);
 		if (end_grant(grant))
 			continue;
 		LIST_REMOVE(grant, link);

@@ -15,7 +15,7 @@
 #include "rdma/conn.h"
 
 #define MAAS_RDMA_STEP	     256	 /* keys that the thread makes or kills in one go, … */
-#define MAAS_RDMA_STEP_BYTES (64u << 20) /* … and, about, what it has the device pin for them */
+#define MAAS_RDMA_STEP_BYTES (64u << 20) /* … and, about, what it pins or unpins for them */
 #define MAAS_RDMA_BINDS	     255	 /* of one window: its key repeats after 256 */
 
 enum maas_rdma_grant_state {
@@ -65,6 +65,12 @@ struct maas_rdma_grant {
 	struct maas_rdma_task_list made; /* of others, run when the key is made or cannot be */
 	struct maas_rdma_task_list dead; /* run when it is dead */
 };
+
+/* What its death gives back to the kernel, page by page. */
+static inline uint64_t maas_rdma_grant_pinned(const struct maas_rdma_grant *grant)
+{
+	return grant->mr ? grant->len_bytes : 0;
+}
 
 MAAS_MUST_CHECK int maas_rdma_grants_open(struct maas_rdma *rdma); /* -ENOMEM */
 void maas_rdma_grants_close(struct maas_rdma *rdma);

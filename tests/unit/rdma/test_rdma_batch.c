@@ -218,6 +218,38 @@ TEST(batch__of_large_regions_is_made_in_steps)
 	AWAIT(watch.over);
 	assert_int_equal(watch.most, PER_STEP);
 	assert_int_equal(server_stats().grants, BATCH);
+
+	/* And so they die. */
+	end = (struct told){0};
+	watch = (struct watch){.task.run = look, .end = &end, .before = BATCH};
+	assert_int_equal(maas_rdma_send(server.rdma, &watch.task), 0);
+	assert_int_equal(maas_lend_session_end(server.lend, NULL, peer->session.id, tell, &end),
+			 -EINPROGRESS);
+	assert_int_equal(told(&end), 0);
+	AWAIT(watch.over);
+	assert_int_equal(watch.most, PER_STEP);
+}
+
+TEST(batch__of_large_regions_that_fails_is_undone_in_steps)
+{
+	enum { BATCH = 5, PER_STEP = 2 };
+	struct told end = {0};
+	struct watch watch = {.task.run = look, .end = &end};
+	struct halt halt;
+
+	server_options.largest_bytes = MAAS_RDMA_STEP_BYTES / PER_STEP;
+	server_options.pool_bytes = BATCH * server_options.largest_bytes;
+	server_options.max_grants = BATCH - 1;
+	begin(MAAS_RDMA_KEYS_MR);
+	thread_halt(&halt);
+	start_batch_of(server_options.largest_bytes, peer, BATCH, &end);
+	assert_int_equal(maas_rdma_send(server.rdma, &watch.task), 0);
+	thread_go_on(&halt);
+
+	assert_int_equal(told(&end), -EDQUOT);
+	AWAIT(watch.over);
+	assert_int_equal(watch.most, PER_STEP);
+	assert_int_equal(server_stats().grants, 0);
 }
 
 struct tries {
