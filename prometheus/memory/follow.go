@@ -36,6 +36,9 @@ const followSuffix = "@follow"
 // writes nothing.
 func (m *Manager) Following() bool { return m.following.Load() }
 
+// MustFollow says whether this process may not lead before it has caught up: the log that it followed last had a hole.
+func (m *Manager) MustFollow() bool { return m.o.MustFollow }
+
 // mustFollow says whether a failed first attempt to connect makes this process a standby: the leader lives, or the
 // directory's log is not, or may not be, the one that the leader's memory will turn out to hold.
 func (m *Manager) mustFollow(err error) bool {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,6 +54,34 @@ func Compare(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, 
 	return memory.HasAll, nil
 }
 
+// ahead is by how many bytes the WAL of a data directory, its whole records, is longer than that of a plan, and whether
+// it is the same log. Only if it is longer, the logs are compared.
+func ahead(ctx context.Context, mem remotefile.Memory, plan [][]*remotefile.File, l *remotefile.Listing, dir string) (longer int64, goesOn bool, err error) {
+	number, length := int64(-1), int64(math.MaxInt64) // The end of the plan's.
+	for _, files := range plan[:2] {
+		if len(files) > 0 {
+			number = int64(files[len(files)-1].Name().Number)
+		}
+	}
+	if wal := plan[1]; len(wal) > 0 {
+		length = wal[len(wal)-1].Len()
+	}
+	local, err := listLog(dir, remotefile.WAL)
+	for _, s := range local {
+		switch n := int64(s.name.Number); {
+		case n > number:
+			longer += validEnd(s.path)
+		case n == number && s.info.Size() > length:
+			longer += max(0, validEnd(s.path)-length)
+		}
+	}
+	if err != nil || longer == 0 {
+		return 0, false, err
+	}
+	relation, err := Compare(ctx, mem, l, dir, false)
+	return longer, err == nil && relation != memory.Forked, err
+}
+
 // comparison is the result so far.
 type comparison struct {
 	ctx context.Context
@@ -79,6 +108,7 @@ func (c *comparison) start(plan [][]*remotefile.File, dir string) error {
 		if whole, err = c.same(remote, checkpoint); err != nil {
 			return err
 		}
+		c.met = whole
 	}
 	if whole || len(plan[0])+len(plan[1]) == 0 {
 		return nil

@@ -14,8 +14,6 @@ import (
 	"log/slog"
 	"math"
 	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -72,6 +70,7 @@ type Follower struct {
 	head, next mintimes
 	late       map[chunks.HeadSeriesRef]struct{}
 	led        time.Time // The last attempt to take the name.
+	taken      bool      // At that attempt, another had the name.
 	given      time.Time // When the head got its last batch.
 	caughtUp   bool
 	leading    bool
@@ -111,29 +110,6 @@ func Follow(stop <-chan struct{}, m *memory.Manager, o FollowOptions) (*Follower
 	return f, nil
 }
 
-// beginOrLead waits for a log to follow, and says whether there is one. Without one, and without an error, this
-// process leads.
-func (f *Follower) beginOrLead() (begun bool, err error) {
-	for again := time.Now(); ; {
-		if f.tryToLead() {
-			return false, nil
-		}
-		if !time.Now().Before(again) {
-			begun, err := f.begin()
-			if begun || err != nil && !f.passes(err) {
-				return begun, err
-			}
-			if errors.Is(err, errWrongBytes) { // All was read; the bytes may stay wrong for as long as the leader lives.
-				f.complain(err)
-				again = time.Now().Add(listInterval)
-			}
-		}
-		if !f.sleep() {
-			return false, ErrStopped
-		}
-	}
-}
-
 // Close releases everything but the copy, which stays.
 func (f *Follower) Close() {
 	f.cancel()
@@ -142,70 +118,7 @@ func (f *Follower) Close() {
 	}
 }
 
-// begin says whether remote memory has a log to follow, whose beginning is here now.
-func (f *Follower) begin() (bool, error) {
-	mem, l, err := f.list()
-	if err != nil {
-		return false, err
-	}
-	plan, lost, err := planRestore(l.Files, false)
-	if err != nil || len(plan) == 0 || lost > 0 {
-		return false, err // The log is still being copied.
-	}
-	if err := f.empty(); err != nil {
-		return false, err
-	}
-	if err := f.memory.SetMinValidTime(l.MinTime); err != nil {
-		return false, err
-	}
-	if err := f.bringCheckpoint(mem, plan[0]); err != nil {
-		return false, err
-	}
-	first := uint32(f.checkpoint + 1)
-	if f.checkpoint >= 0 { // Without a checkpoint, Prometheus begins with segment 0.
-		if err := f.placeholder(remotefile.Name{Kind: remotefile.WAL, Number: first}); err != nil {
-			return false, err
-		}
-	}
-	if len(plan[2]) > 0 {
-		if err := f.placeholder(plan[2][len(plan[2])-1].Name()); err != nil {
-			return false, err
-		}
-	}
-	f.took(plan, l)
-	f.head = mintimes{time: l.MinTime}
-	f.next = f.head
-	f.current, err = newGrowing(first, f.path(remotefile.Name{Kind: remotefile.WAL, Number: first}))
-	return err == nil, err
-}
-
-// empty takes the head out of the directory: a leader's copy is deleted, a head of its own is put aside.
-func (f *Follower) empty() error {
-	if f.memory.State().Following {
-		names, err := headNames(f.dir)
-		for _, name := range slices.Backward(names) {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(f.dir, name)))
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	} else if err := putAside(f.dir); err != nil {
-		return err
-	}
-	if err := f.memory.BeginFollowing(); err != nil {
-		return err
-	}
-	return os.MkdirAll(filepath.Join(f.dir, "wal"), 0o777)
-}
-
 func (f *Follower) path(n remotefile.Name) string { return (&restorer{tmp: f.dir}).path(n, 0) }
-
-func (f *Follower) placeholder(n remotefile.Name) error {
-	if err := os.MkdirAll(filepath.Dir(f.path(n)), 0o777); err != nil {
-		return err
-	}
-	return os.WriteFile(f.path(n), nil, 0o666)
-}
 
 // Next waits until there is something for the head, which begins at mint: records, or a time to truncate to. With
 // more false, the log has ended, and from now on belongs to this process. An error that is a StartOver ends this
@@ -274,19 +187,6 @@ func (f *Follower) sleep() bool {
 	case <-time.After(pollInterval):
 		return true
 	}
-}
-
-// tryToLead says whether this process has the name now.
-func (f *Follower) tryToLead() bool {
-	if time.Since(f.led) < pollInterval {
-		return false
-	}
-	f.led = time.Now()
-	err := f.memory.Lead(f.ctx)
-	if err != nil && !memory.IsFollowed(err) {
-		f.complain(err)
-	}
-	return err == nil
 }
 
 // passes says whether an error passes by itself.

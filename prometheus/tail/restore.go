@@ -53,6 +53,13 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 	}}
 	defer r.syncs.Wait()
 	plan, lost, err := planRestore(m.Arena().Listing.Files, withChunks)
+	keep := m.Behind()
+	if !keep && !memory.IsEmpty(dir) {
+		var stays bool
+		if stays, keep, err = ownLog(ctx, m, dir, plan, err, logger); stays {
+			return done, err
+		}
+	}
 	if err != nil || len(plan) == 0 {
 		return done, err
 	}
@@ -87,7 +94,7 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 		logger.Error("MaaS memory does not hold the whole log of this owner; the data directory's own stays")
 		return Restored{}, nil
 	}
-	if m.Behind() {
+	if keep {
 		if err := r.keepLonger(dir, plan); err != nil {
 			return done, fmt.Errorf("keep what the data directory's log has in addition: %w", err)
 		}
@@ -101,6 +108,27 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 		return done, err
 	}
 	return done, moveHead(tmp, dir)
+}
+
+// ownLog says what becomes of the log of a directory that was to follow: whether it stays as it is, because remote
+// memory has no more or nothing to begin with, and whether what it has in addition stays. unusable is why a plan is
+// none.
+func ownLog(ctx context.Context, m *memory.Manager, dir string, plan [][]*remotefile.File, unusable error, logger *slog.Logger) (stays, rest bool, err error) {
+	if unusable != nil || len(plan) == 0 {
+		logger.Error("MaaS: going on with this copy of the log, the only one left", "err", unusable)
+		return true, false, nil
+	}
+	mem, err := m.Look(ctx)
+	if err != nil {
+		return false, false, err
+	}
+	l := m.Arena().Listing
+	if m.State().Following { // Late samples are in remote memory alone.
+		_, rest, err = ahead(ctx, mem, plan, l, dir)
+		return false, rest, err
+	}
+	relation, err := Compare(ctx, mem, l, dir, false)
+	return err == nil && relation == memory.HasAll, relation == memory.Behind, err
 }
 
 // planRestore picks, in this order, the files of checkpoint, WAL, WBL and chunks up to the first gap of each. lost
