@@ -240,6 +240,7 @@ func TestFollow__waits_for_a_log(t *testing.T) {
 	time.AfterFunc(time.Second, func() { close(stop) })
 	_, err := Follow(stop, m, FollowOptions{Dir: other.dir, Logger: quiet()})
 	require.ErrorIs(t, err, ErrStopped)
+	require.Less(t, m.Metrics().Behind(), 1.0, "there is nothing that it has not replayed")
 	require.False(t, shared.Exists(other.path("wal")))
 	require.NoError(t, m.Close())
 	n.stop()
