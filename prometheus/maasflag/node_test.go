@@ -23,6 +23,7 @@ import (
 
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/tail"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -50,6 +51,9 @@ func segment(t *testing.T, dir string) []byte {
 func newNode(t *testing.T, url string) (*Node, *prometheus.Registry) {
 	reg := prometheus.NewPedanticRegistry()
 	c := at(url)
+	if url != "" {
+		c.URL = shared.Old(t, url) // Else the first one waits for a leader that may come back.
+	}
 	c.Follow = true
 	n := New(c, t.TempDir(), slog.New(slog.DiscardHandler), reg)
 	n.Exit = func(err error) { t.Error(err) }

@@ -157,11 +157,32 @@ func (m *Manager) checkHealth(ctx context.Context) {
 	m.o.Logger.Info("MaaS health check succeeded", "url", m.o.URL, "status", h.Status, "transport", c.Transport())
 }
 
-// connect opens a session where there is none, looks at what the server holds, and closes the breaker.
+// connect opens a session where there is none, looks at what the server holds, and closes the breaker. With Follow,
+// another node may lead, so the first session is opened only where the name is known to be free.
 func (m *Manager) connect(ctx context.Context) error {
 	if m.Fenced() {
 		return ErrFenced
 	}
+	if m.o.Follow && m.arena.Load() == nil && m.freeAt == "" {
+		if !m.Following() {
+			defer m.LookAnew() // It is no standby, and must not be seen as one.
+		}
+		boot, err := m.mayLead(ctx)
+		if err != nil {
+			return err
+		}
+		m.freeAt = boot
+		defer func() { m.freeAt = "" }()
+	}
+	err := m.use(ctx)
+	if errors.Is(err, maas.ErrNameTaken) && m.freeAt != "" {
+		m.heldAt = m.freeAt
+	}
+	return err
+}
+
+// use is connect for a name that may be this process's.
+func (m *Manager) use(ctx context.Context) error {
 	c, h, err := m.session(ctx)
 	if err != nil {
 		return err
@@ -209,10 +230,11 @@ func (m *Manager) connect(ctx context.Context) error {
 }
 
 // predecessorMayLive says whether the owner's memory is older than a server that has just been started. Such a
-// server knows no earlier session, but a predecessor that lives comes back for its name within the lease.
+// server knows no earlier session, but a predecessor that lives comes back for its name within the lease. With Follow,
+// mayLead has asked more: the server may have lost the memory, too.
 func (m *Manager) predecessorMayLive(ctx context.Context, c *maas.Client, uptimeSeconds int64) (bool, error) {
 	uptime := time.Duration(uptimeSeconds) * time.Second
-	if m.arena.Load() != nil || !m.empty || uptime > SessionTTL {
+	if m.o.Follow || m.arena.Load() != nil || !m.empty || uptime > SessionTTL {
 		return false, nil
 	}
 	allocations, err := c.List(ctx, m.o.Owner)

@@ -204,16 +204,9 @@ func (m *Manager) Lead(ctx context.Context) error {
 	if m.o.MustFollow && math.IsInf(m.o.Metrics.Behind(), 1) {
 		return errHole
 	}
-	boot, err := m.mayLead(ctx)
-	if err != nil {
-		return err
-	}
-	m.empty, m.opening, m.freeAt = true, true, boot
-	defer func() { m.empty, m.opening, m.freeAt = false, false, "" }()
+	m.empty, m.opening = true, true
+	defer func() { m.empty, m.opening = false, false }()
 	if err := m.connect(ctx); err != nil {
-		if errors.Is(err, maas.ErrNameTaken) {
-			m.heldAt = boot
-		}
 		return err
 	}
 	m.LookAnew()

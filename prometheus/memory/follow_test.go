@@ -20,10 +20,12 @@ import (
 	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // nodes are two nodes of one owner: a leader and a standby.
 func nodes(t *testing.T, url string) (leader, standby *Manager) {
+	url = shared.Old(t, url)
 	leader = opened(t, Options{URL: url, Owner: "me", Follow: true})
 	require.False(t, leader.Following())
 	return leader, standbyOf(t, url, "me")
@@ -80,17 +82,18 @@ func refused(t *testing.T, url string) string {
 
 func TestFollow__who_becomes_a_standby(t *testing.T) {
 	server, dead := maastest.Start(t), maastest.Start(t)
+	old := shared.Old(t, server.URL)
 	dead.Kill()
-	leader := opened(t, Options{URL: server.URL, Owner: "led", Follow: true})
+	leader := opened(t, Options{URL: old, Owner: "led", Follow: true})
 	require.False(t, leader.Following(), "the name was free")
 	for name, c := range map[string]struct {
 		options Options
 		follows bool
 	}{
-		"the name is taken":                            {Options{URL: server.URL, Owner: "led"}, true},
-		"the name is taken, and there is a log":        {Options{URL: server.URL, Owner: "led", Dir: logged(t, t.TempDir())}, true},
-		"the log is another one":                       {Options{URL: server.URL, Owner: "free", Dir: logged(t, t.TempDir()), Compare: isForked}, true},
-		"the name is free":                             {Options{URL: server.URL, Owner: "another"}, false},
+		"the name is taken":                            {Options{URL: old, Owner: "led"}, true},
+		"the name is taken, and there is a log":        {Options{URL: old, Owner: "led", Dir: logged(t, t.TempDir())}, true},
+		"the log is another one":                       {Options{URL: old, Owner: "free", Dir: logged(t, t.TempDir()), Compare: isForked}, true},
+		"the name is free":                             {Options{URL: old, Owner: "another"}, false},
 		"it has never led, and nobody can be asked":    {Options{URL: dead.URL, Owner: "led"}, true},
 		"it has a log of its own, and nobody is there": {Options{URL: dead.URL, Owner: "led", Dir: logged(t, t.TempDir())}, false},
 	} {
@@ -104,13 +107,13 @@ func TestFollow__who_becomes_a_standby(t *testing.T) {
 
 func TestFollow__leads_once_the_name_is_free(t *testing.T) {
 	t.Parallel()
-	server := maastest.Start(t)
+	server := shared.Old(t, maastest.Start(t).URL)
 	lost := make(chan error, 1)
-	leader := opened(t, Options{URL: server.URL, Owner: "me", Follow: true, Lost: func(err error) { lost <- err }})
+	leader := opened(t, Options{URL: server, Owner: "me", Follow: true, Lost: func(err error) { lost <- err }})
 	file := remotefile.New("me", leader.Arena().Epoch, remotefile.Name{Kind: remotefile.WAL}, false)
 	require.NoError(t, leader.Write("append", 1, func(ctx context.Context, c *Conn) error { return file.Append(ctx, c, []byte{1}) }))
 	dir := t.TempDir()
-	m := opened(t, Options{URL: server.URL, Owner: "me", Follow: true, Dir: dir})
+	m := opened(t, Options{URL: server, Owner: "me", Follow: true, Dir: dir})
 	require.NoError(t, m.BeginFollowing())
 	require.True(t, maastest.Must(LoadState(dir))(t).Following)
 
@@ -144,7 +147,7 @@ func TestFollow__leads_once_the_name_is_free(t *testing.T) {
 func TestFollow__leaves_the_name_to_the_leader_after_a_restart_of_the_server(t *testing.T) {
 	t.Parallel()
 	server := maastest.Start(t)
-	leader := opened(t, Options{URL: server.URL, Owner: "me", Follow: true, Lost: func(err error) { t.Error(err) }})
+	leader := opened(t, Options{URL: shared.Old(t, server.URL), Owner: "me", Follow: true, Lost: func(err error) { t.Error(err) }})
 	m := opened(t, Options{URL: server.URL, Owner: "me", Follow: true})
 	late := opened(t, Options{URL: server.URL, Owner: "me", Follow: true})
 	require.True(t, IsFollowed(m.Lead(context.Background())))
@@ -172,7 +175,7 @@ func TestFollow__leaves_a_name_that_was_free_at_another_start_of_the_server(t *t
 	m.empty, m.opening = true, true
 	require.ErrorIs(t, m.connect(context.Background()), errMayLive)
 	require.False(t, m.Holds())
-	other := opened(t, Options{URL: server.URL, Owner: "me", Follow: true})
+	other := opened(t, Options{URL: m.o.URL, Owner: "me", Follow: true})
 	require.False(t, other.Following(), "the name is free")
 	require.NoError(t, other.Close())
 	require.NoError(t, m.Close())
@@ -184,7 +187,9 @@ func TestFollow__who_began_alone_ends_when_another_leads(t *testing.T) {
 	m := watched(t, Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true})
 	require.False(t, m.Following())
 	server.Restart()
-	other := opened(t, Options{URL: server.URL, Owner: "me", Follow: true})
+	require.ErrorIs(t, m.connect(context.Background()), errMayLive, "the leader comes back first")
+	other := opened(t, Options{URL: shared.Old(t, server.URL), Owner: "me", Follow: true})
+	require.False(t, other.Following())
 	err := m.connect(context.Background())
 	require.ErrorIs(t, err, maas.ErrNameTaken)
 	for range 3 {
@@ -200,7 +205,7 @@ func TestFollow__who_began_alone_ends_when_another_leads(t *testing.T) {
 // A session whose connection broke keeps the name at the server for the rest of its lease: that is not another
 // leader.
 func TestFollow__a_leader_does_not_lose_its_name_to_its_own_session(t *testing.T) {
-	m := watched(t, Options{URL: maastest.Start(t).URL, Owner: "me", Follow: true})
+	m := watched(t, Options{URL: shared.Old(t, maastest.Start(t).URL), Owner: "me", Follow: true})
 	defer func() { require.NoError(t, m.closeClient()) }()
 	taken := fmt.Errorf("open: %w", maas.ErrNameTaken)
 	require.False(t, m.lostName(context.Background(), taken), "it looks twice")
@@ -210,8 +215,8 @@ func TestFollow__a_leader_does_not_lose_its_name_to_its_own_session(t *testing.T
 }
 
 func TestFollow__a_leader_that_is_started_again_at_once_leaves_the_name_to_its_standby(t *testing.T) {
-	server := maastest.Start(t)
-	o := Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true, Lost: func(error) {}}
+	server := shared.Old(t, maastest.Start(t).URL)
+	o := Options{URL: server, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true, Lost: func(error) {}}
 	first := opened(t, o)
 	first.place.release() // As if it had been killed.
 	defer func() { require.NoError(t, first.Close()) }()
@@ -232,8 +237,8 @@ func TestFollow__a_leader_that_is_started_again_at_once_leaves_the_name_to_its_s
 }
 
 func TestFollow__a_leader_without_a_standby_leads_again(t *testing.T) {
-	server := maastest.Start(t)
-	o := Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true, Lost: func(error) {}}
+	server := shared.Old(t, maastest.Start(t).URL)
+	o := Options{URL: server, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true, Lost: func(error) {}}
 	first := opened(t, o)
 	first.place.release()
 	second := opened(t, o)
@@ -247,7 +252,8 @@ func TestFollow__a_leader_without_a_standby_leads_again(t *testing.T) {
 // leader.
 func TestLead__leaves_the_leader_time_to_come_back_to_a_restarted_server(t *testing.T) {
 	server := maastest.Start(t)
-	leader, standby := nodes(t, server.URL)
+	leader := opened(t, Options{URL: shared.Old(t, server.URL), Owner: "me", Follow: true})
+	standby := standbyOf(t, server.URL, "me")
 	require.True(t, IsFollowed(standby.Lead(context.Background())))
 	require.NoError(t, leader.Close())
 	server.Restart()
@@ -277,8 +283,8 @@ func leads(m *Manager) bool {
 }
 
 func TestLeads__is_not_known_between_the_end_of_a_lease_and_the_server_s_answer(t *testing.T) {
-	server := maastest.Start(t)
-	m := watched(t, Options{URL: server.URL, Owner: "me", Follow: true})
+	server := shared.Old(t, maastest.Start(t).URL)
+	m := watched(t, Options{URL: server, Owner: "me", Follow: true})
 	defer func() { require.NoError(t, m.closeClient()) }()
 	require.True(t, leads(m), "its lease runs")
 
@@ -371,4 +377,17 @@ func TestFollow__without_a_session(t *testing.T) {
 	leaderOf(t, server.URL, "me@follow") // Another owner's.
 	look(t, standbyOf(t, server.URL, "me"))
 	require.Equal(t, []bool{true}, sessions(t, server.URL, "me@follow"))
+}
+
+// A leader that is away for a moment has the time of a lease to come back, whoever starts meanwhile.
+func TestFollow__who_starts_leaves_the_name_to_the_leader_of_a_server_that_lost_its_memory(t *testing.T) {
+	server := maastest.Start(t)
+	leader := watched(t, Options{URL: shared.Old(t, server.URL), Owner: "me", Follow: true})
+	server.Restart()
+	for what, dir := range map[string]string{"an empty directory": t.TempDir(), "an older log": logged(t, t.TempDir())} {
+		m := opened(t, Options{URL: server.URL, Owner: "me", Dir: dir, Follow: true})
+		require.True(t, m.Following(), what)
+		require.True(t, IsFollowed(m.Lead(context.Background())), what)
+	}
+	require.NoError(t, leader.connect(context.Background()))
 }

@@ -140,8 +140,8 @@ type Manager struct {
 	following atomic.Bool
 	readerMu  sync.Mutex   // Guards reader.
 	reader    *maas.Client // A standby's, for Look; nil: not connected.
-	heldAt    string       // A standby's: the boot of the server at which the leader held the name.
-	freeAt    string       // A standby's that is about to lead: the boot at which the name was free.
+	heldAt    string       // With Follow: the boot of the server at which another held the name.
+	freeAt    string       // While it is about to lead: the boot at which the name was free.
 
 	opened     time.Time // When the last session was opened.
 	takenSince time.Time // When this leader first found its name taken; zero: at the last try it was not.

@@ -8,8 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,6 +27,23 @@ func Client(t testing.TB, url string) *maas.Client {
 	c := maastest.Must(maas.Open(context.Background(), maas.Options{URL: url, Transport: maas.TransportHTTP}))(t)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+var uptime = regexp.MustCompile(`"uptime_seconds": *\d+`)
+
+// Old is the URL of a server that says that it runs for an hour: no leader of an earlier start comes back for its name.
+func Old(t testing.TB, url string) string {
+	return maastest.Proxy(t, url, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		if r.URL.Path != "/health" {
+			serve(w, r)
+			return
+		}
+		answer := httptest.NewRecorder()
+		serve(answer, r)
+		w.Header().Set("Content-Type", answer.Header().Get("Content-Type"))
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(uptime.ReplaceAll(answer.Body.Bytes(), []byte(`"uptime_seconds": 3600`)))
+	})
 }
 
 // Exists says whether a file is there.
