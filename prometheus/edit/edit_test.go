@@ -46,7 +46,7 @@ func TestApply__every_named_version(t *testing.T) {
 		dir := source(t, version)
 		report, err := apply(dir, "", edits)
 		require.NoError(t, err, version)
-		require.Contains(t, report, "7 files changed, 6 added")
+		require.Contains(t, report, "8 files changed, 7 added")
 		for _, e := range edits {
 			require.Contains(t, read(t, dir, e.file), e.with)
 			require.True(t, strings.HasPrefix(read(t, dir, e.file), mark))
@@ -64,7 +64,7 @@ func TestApply__only_a_folder(t *testing.T) {
 	require.Equal(t, before, read(t, dir, mainGo))
 
 	// The rest can follow.
-	require.Contains(t, maastest.Must(apply(dir, "", edits))(t), "2 files changed")
+	require.Contains(t, maastest.Must(apply(dir, "", edits))(t), "3 files changed")
 	require.Contains(t, read(t, dir, mainGo), "maasflag.New(")
 	require.Equal(t, 1, strings.Count(read(t, dir, headGo), mark))
 }

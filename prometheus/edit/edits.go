@@ -21,6 +21,7 @@ const (
 	dbGo         = "tsdb/db.go"
 	mainGo       = "cmd/prometheus/main.go"
 	webGo        = "web/web.go"
+	apiGo        = "web/api/v1/api.go"
 )
 
 var edits = []edit{
@@ -93,13 +94,14 @@ var edits = []edit{
 	// The command has the flags, and connects before it opens the database, in the actor that opens it:
 	// meanwhile probes are answered, and SIGTERM ends the actor. Deferred calls run after the database is
 	// closed.
-	{mainGo, "\t\"github.com/prometheus/prometheus/web\"\n", 1, "\t\"github.com/prometheus/prometheus/web\"\n\n\tmaasflag \"github.com/maas-memory/maas/prometheus/maasflag\"\n"},
+	{mainGo, "\t\"github.com/prometheus/prometheus/web\"\n", 1, "\t\"github.com/prometheus/prometheus/web\"\n\tapi_v1 \"github.com/prometheus/prometheus/web/api/v1\"\n\n\tmaasflag \"github.com/maas-memory/maas/prometheus/maasflag\"\n"},
 	{mainGo, "\tserverOnlyFlag(a, \"storage.tsdb.path\",", 1, `	maasConfig := maasflag.Add(func(name, help string) *kingpin.FlagClause { return serverOnlyFlag(a, name, help) })
 
 	serverOnlyFlag(a, "storage.tsdb.path",`},
 	// A standby scrapes as soon as it leads.
 	{mainGo, "\tscrapeManager, err := scrape.NewManager(\n", 1, `	maas := maasflag.New(maasConfig, localStoragePath, logger, prometheus.DefaultRegisterer)
 	web.NotReadyReason = maas.NotReady
+	api_v1.Receiver = maas.Receiver
 	cfg.scrape.DiscoveryReloadOnStartup = maasConfig.Follows()
 
 	scrapeManager, err := scrape.NewManager(
@@ -136,6 +138,10 @@ var edits = []edit{
 	// Rules and scrapes have ended. Closing the database can take long, and the standby need not wait for it.
 	{mainGo, "\t\t\t\tlogger.Info(\"Stopping storage...\")\n", 1, "\t\t\t\tmaas.HandOver()\n\t\t\t\tlogger.Info(\"Stopping storage...\")\n"},
 	{mainGo, "a.Parse(os.Args[1:])", 1, "a.Parse(maasflag.NormaliseArgs(os.Args[1:]))"},
+
+	// A leader acknowledges only samples that its successor will have.
+	{apiGo, "api.ready(api.remoteWrite)", 1, "api.ready(Receiver(api.remoteWrite))"},
+	{apiGo, "api.ready(api.otlpWrite)", 1, "api.ready(Receiver(api.otlpWrite))"},
 
 	// A standby says what it waits for.
 	{webGo, "\t\tcase NotReady:\n\t\t\tw.Header().Set(\"X-Prometheus-Stopping\", \"false\")\n\t\t\tw.WriteHeader(http.StatusServiceUnavailable)\n", 1,

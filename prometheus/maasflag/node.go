@@ -39,6 +39,8 @@ type Node struct {
 	attached atomic.Pointer[Attachment]
 	opened   atomic.Bool // Open has returned: Close may be called by another goroutine.
 
+	receiving receiving
+
 	// Exit ends the process; tests replace it.
 	Exit func(error)
 }
@@ -131,11 +133,13 @@ func (n *Node) Return(db blocks.Database) {
 }
 
 // HandOver ends the lead before the slow part of a shutdown: it copies the end of the log and frees the name.
-// Nothing may be appended any more. Without standbys, and before Open has returned, it does nothing.
+// Rules and scrapes have ended; samples that others send are refused from now on (Receiver). Without standbys, and
+// before Open has returned, it does nothing.
 func (n *Node) HandOver() {
 	if n.c.Follows() && n.opened.Load() && n.attached.Load() != nil {
 		begun := time.Now()
 		n.logger.Info("MaaS: handing over", "owner", n.c.Owner)
+		n.receiving.drain(drainTime)
 		n.detach((*Attachment).handOver)
 		n.logger.Info("MaaS: handed over", "owner", n.c.Owner, "duration", time.Since(begun))
 	}

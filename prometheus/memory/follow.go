@@ -99,7 +99,7 @@ func (m *Manager) isOwn(ctx context.Context) bool {
 // for longer than its lease does not know; it waits until the server was asked, or is out of reach. A process that
 // has lost the name ends meanwhile. False: ctx ended.
 func (m *Manager) Leads(ctx context.Context) bool {
-	for !m.knowsThatItLeads() {
+	for !m.SurelyLeads() {
 		if !sleep(ctx, leadInterval) {
 			return false
 		}
@@ -107,7 +107,8 @@ func (m *Manager) Leads(ctx context.Context) bool {
 	return true
 }
 
-func (m *Manager) knowsThatItLeads() bool {
+// SurelyLeads is Leads without waiting: false means that this process does not know.
+func (m *Manager) SurelyLeads() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	end := m.leaseEnd

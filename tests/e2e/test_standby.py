@@ -5,10 +5,11 @@ Usage: test_standby.py MAASD PROMETHEUS PROMTOOL
 
 A witness is the target of both and stands in the place of their Alertmanager: it knows who scraped it, and who sent
 alerts. The one that leads is ended, killed, killed and started again, and stopped for a while; each time the other
-one has to go on.
+one has to go on, and to have what was sent to the first and acknowledged.
 """
 import calendar
 import collections
+import http.client
 import json
 import re
 import signal
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 
-from prometheis import Endpoint, Handler, Memory, Prometheus
+from prometheis import Endpoint, Handler, Memory, Prometheus, fetch
 from processes import eventually, workplace
 
 INTERVAL_S = 1  # Of scrapes, and of rules.
@@ -74,7 +75,7 @@ class Node(Prometheus):
     def __init__(self, name, program, work, memory, witness):
         super().__init__(name, program, work, [
             f"--storage.tsdb.maas.url={memory.url}", "--storage.tsdb.maas.owner=standby",
-            "--storage.tsdb.maas.follow", "--rules.alert.resend-delay=0s"])
+            "--storage.tsdb.maas.follow", "--rules.alert.resend-delay=0s", "--web.enable-otlp-receiver"])
         self.witness = witness
         rules = self.write("rules.yml", "groups: [{name: standby, rules: ["
                            "{record: standby:scrapes, expr: witness_scrapes}, {alert: Always, expr: vector(1)}]}]\n")
@@ -113,6 +114,54 @@ class Node(Prometheus):
         """When its log had these words last."""
         found = [line for line in self.text().splitlines() if words in line]
         return seconds(found[-1].removeprefix("time="))
+
+
+class Senders:
+    """Several at once send samples to a node, each as fast as they are taken, until the node has ended."""
+    COUNT = 4
+    POINTS = 500  # Of each request.
+
+    def __init__(self, node):
+        self.node = node
+        self.statuses = collections.Counter()
+        self.acknowledged = [[] for _ in range(self.COUNT)]  # Times of requests, by sender.
+        self.threads = [threading.Thread(target=self.send, args=(sender,), daemon=True) for sender in range(self.COUNT)]
+        for thread in self.threads:
+            thread.start()
+
+    def send(self, sender):
+        while True:
+            at_ms = int(time.time() * 1000)
+            try:
+                status, _ = fetch(f"{self.node.url}/api/v1/otlp/v1/metrics", "POST",
+                                  {"Content-Type": "application/json"}, self.request(sender, at_ms))
+            except (OSError, http.client.HTTPException):
+                return
+            self.statuses[status] += 1
+            if status == 200:
+                self.acknowledged[sender].append(at_ms)
+            time.sleep(0.02)
+
+    def request(self, sender, at_ms):
+        def labels(**values):
+            return [{"key": key, "value": {"stringValue": str(value)}} for key, value in values.items()]
+
+        points = [{"timeUnixNano": str(at_ms * 1_000_000), "asDouble": 1,
+                   "attributes": labels(sender=sender, point=point)} for point in range(self.POINTS)]
+        metric = {"name": "sent", "gauge": {"dataPoints": points}}
+        return json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}).encode()
+
+    def judge(self, leader):
+        """What the node acknowledged is there."""
+        for thread in self.threads:
+            thread.join(60)
+            assert not thread.is_alive(), f"{self.node.name} has not ended"
+        print(f"  answers to senders: {dict(self.statuses)}", flush=True)
+        for sender, times in enumerate(self.acknowledged):
+            found = leader.call("/api/v1/query", query=f'sent{{sender="{sender}"}}[1h]')["result"]
+            there = collections.Counter(round(float(at) * 1000) for series in found for at, _ in series["values"])
+            lost = {at: there[at] for at in times if there[at] != self.POINTS}
+            assert not lost, f"{leader.name} lacks samples that {self.node.name} acknowledged: {lost}"
 
 
 class Pair:
@@ -207,6 +256,7 @@ class Pair:
 def is_ended(pair):
     print("SIGTERM", flush=True)
     old = pair.leader
+    senders = Senders(old)
     pair.settle()
     told = time.time()
     old.process.send_signal(signal.SIGTERM)
@@ -217,6 +267,7 @@ def is_ended(pair):
     pair.within(1, ended, ready, "end of the session to ready")
     print(f"  SIGTERM to ready: {ready - told:.2f} s", flush=True)
     pair.keeps_samples(told)
+    senders.judge(pair.leader)
 
 
 def is_killed(pair):
@@ -231,6 +282,7 @@ def is_started_again(pair):
 def is_stopped(pair):
     old = pair.leader
     stopped = pair.loses("SIGSTOP, SIGCONT", LEASE_S + 1, lambda: old.process.send_signal(signal.SIGSTOP))
+    senders = Senders(old)
     woken = time.time()
     old.process.send_signal(signal.SIGCONT)
     status = old.ends_by_itself(60)
@@ -241,6 +293,7 @@ def is_stopped(pair):
     alerts = pair.witness.times("alert", old.name, stopped)
     assert not alerts, f"{old.name} sent alerts while {pair.leader.name} leads: " + \
         f"{[f'{at - woken:.2f} s' for at in alerts]} after it went on"
+    senders.judge(pair.leader)
     pair.works()
 
 
