@@ -146,4 +146,7 @@ var edits = []edit{
 	// A standby says what it waits for.
 	{webGo, "\t\tcase NotReady:\n\t\t\tw.Header().Set(\"X-Prometheus-Stopping\", \"false\")\n\t\t\tw.WriteHeader(http.StatusServiceUnavailable)\n", 1,
 		"\t\tcase NotReady:\n\t\t\tw.Header().Set(\"X-Prometheus-Stopping\", \"false\")\n\t\t\tw.WriteHeader(http.StatusServiceUnavailable)\n\t\t\tif notReadyReason(w) {\n\t\t\t\treturn\n\t\t\t}\n"},
+	// Nobody takes the request for as long as the leader lives, and each that waits has a connection.
+	{webGo, "func (h *Handler) reload(w http.ResponseWriter, _ *http.Request) {\n", 1,
+		"func (h *Handler) reload(w http.ResponseWriter, _ *http.Request) {\n\tif refuseReload(w) {\n\t\treturn\n\t}\n"},
 }

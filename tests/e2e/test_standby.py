@@ -75,7 +75,8 @@ class Node(Prometheus):
     def __init__(self, name, program, work, memory, witness):
         super().__init__(name, program, work, [
             f"--storage.tsdb.maas.url={memory.url}", "--storage.tsdb.maas.owner=standby",
-            "--storage.tsdb.maas.follow", "--rules.alert.resend-delay=0s", "--web.enable-otlp-receiver"])
+            "--storage.tsdb.maas.follow", "--rules.alert.resend-delay=0s", "--web.enable-otlp-receiver",
+            "--web.enable-lifecycle"])
         self.witness = witness
         rules = self.write("rules.yml", "groups: [{name: standby, rules: ["
                            "{record: standby:scrapes, expr: witness_scrapes}, {alert: Always, expr: vector(1)}]}]\n")
@@ -300,6 +301,8 @@ def is_stopped(pair):
 def judge_metrics(node, promtool):
     """They are served meanwhile, and promtool likes them; so is /-/healthy."""
     assert node.get("/-/healthy")[0] == 200, f"{node.name} is not healthy"
+    status, text = fetch(f"{node.url}/-/reload", "POST", timeout_s=10)  # Else it waits for as long as the leader lives.
+    assert (status, text.split(b",")[0]) == (503, b"following"), f"a reload of {node.name}: {status} {text}"
     ours = "".join(re.findall(r"^.*prometheus_tsdb_maas_.*\n", node.metrics(), re.M))
     assert "prometheus_tsdb_maas_behind_seconds" in ours, f"{node.name} serves no metrics of the standby"
     result = subprocess.run([promtool, "check", "metrics"], input=ours, text=True, capture_output=True, check=False)
