@@ -150,7 +150,7 @@ func newCopier(m *memory.Manager, o Options) *Copier {
 	}
 	ctx, end := context.WithCancel(context.Background())
 	c := &Copier{
-		o: o, memory: m, ctx: ctx, end: end, space: diskSpace, buf: make([]byte, pieceSize),
+		o: o, memory: m, ctx: ctx, end: end, space: diskSpace, buf: make([]byte, memory.MaxPiece),
 		blocks: map[ulid.ULID]*block{}, known: lineages{}, missing: map[ulid.ULID]int{},
 		deleted: map[ulid.ULID]bool{}, islands: map[ulid.ULID]bool{}, broken: map[ulid.ULID]bool{}, torn: map[ulid.ULID]string{},
 		partial: map[ulid.ULID]*upload{}, paused: map[ulid.ULID]pause{},

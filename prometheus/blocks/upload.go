@@ -21,9 +21,6 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// pieceSize is how much of a file one request carries.
-const pieceSize = 1 << 20
-
 var (
 	// errLater ends a copy that continues later, or not at all: the next look decides.
 	errLater   = errors.New("another block goes first")
@@ -234,7 +231,7 @@ func (c *Copier) copyFile(path string, f file, to *remotefile.File, goOn func() 
 			return err
 		}
 		from := to.Len()
-		b := c.buf[:min(int64(len(c.buf)), f.Size-from)]
+		b := c.buf[:min(int64(c.memory.PieceSize()), f.Size-from)]
 		if _, err := in.ReadAt(b, from); errors.Is(err, io.EOF) {
 			return errChanged
 		} else if err != nil {
@@ -284,7 +281,7 @@ func (c *Copier) writeManifest(id ulid.ULID, of *block, r *remote) error {
 		return err
 	}
 	for len(b) > 0 && err == nil {
-		n := min(len(b), pieceSize)
+		n := min(len(b), c.memory.PieceSize())
 		err = c.append(f, b[:n])
 		b = b[n:]
 	}

@@ -122,6 +122,7 @@ type Manager struct {
 	failures atomic.Int32
 	reload   atomic.Bool // The server has lost some of its memory.
 	room     room
+	piece    piece
 	lent     lent
 	place    place
 	madeUp   bool // The owner's name.
@@ -322,9 +323,17 @@ func (m *Manager) Read(op string, timeout time.Duration, call func(context.Conte
 	return m.do(op, timeout, false, call)
 }
 
-// Write runs a call that changes what the server holds, and that carries size bytes.
+// Write runs a call that changes what the server holds, and that carries size bytes: PieceSize at most, if the caller
+// can choose.
 func (m *Manager) Write(op string, size int, call func(context.Context, *Conn) error) error {
-	return m.do(op, Patience(size), true, call)
+	return m.do(op, Patience(size), true, func(ctx context.Context, c *Conn) error {
+		begun := time.Now()
+		err := call(ctx, c)
+		if err == nil || ctx.Err() != nil {
+			m.piece.learn(size, time.Since(begun), err != nil)
+		}
+		return err
+	})
 }
 
 // Patience is how long a call with so many bytes may take when nobody waits for it.

@@ -204,8 +204,8 @@ func hasLost(f *remotefile.File, l localFile, n int64, read readFunc) (bool, err
 		return false, err
 	}
 	defer file.Close()
-	local := bufio.NewReaderSize(io.NewSectionReader(file, n, l.info.Size()-n), pieceSize)
-	remote := bufio.NewReaderSize(&remoteReader{f: f, read: read, off: n}, pieceSize)
+	local := bufio.NewReaderSize(io.NewSectionReader(file, n, l.info.Size()-n), memory.MaxPiece)
+	remote := bufio.NewReaderSize(&remoteReader{f: f, read: read, off: n}, memory.MaxPiece)
 	for {
 		ours, err := local.ReadByte()
 		if errors.Is(err, io.EOF) {
@@ -231,7 +231,7 @@ type remoteReader struct {
 
 // Read implements io.Reader.
 func (r *remoteReader) Read(p []byte) (int, error) {
-	p = p[:min(int64(len(p)), pieceSize, r.f.Len()-r.off)]
+	p = p[:min(int64(len(p)), memory.MaxPiece, r.f.Len()-r.off)]
 	if len(p) == 0 {
 		return 0, io.EOF
 	}

@@ -28,8 +28,6 @@ import (
 
 const (
 	defaultInterval = 200 * time.Millisecond
-	// pieceSize is how much of a file one request carries.
-	pieceSize = 1 << 20
 	// bulkBudget bounds the bytes of chunks and checkpoints between two looks at the log, so that the log
 	// stays at most a second behind while gigabytes are copied.
 	bulkBudget = 8 << 20
@@ -120,7 +118,7 @@ func New(m *memory.Manager, o Options) *Tail {
 	}
 	t := &Tail{
 		o: o, memory: m, stop: make(chan struct{}), done: make(chan struct{}),
-		buf: make([]byte, pieceSize), files: map[remotefile.Name]*remoteFile{}, looks: looks{changed: make(chan struct{})},
+		buf: make([]byte, memory.MaxPiece), files: map[remotefile.Name]*remoteFile{}, looks: looks{changed: make(chan struct{})},
 	}
 	t.minTime.Store(math.MinInt64)
 	return t
@@ -416,11 +414,12 @@ func (t *Tail) copyPiece(file *os.File, r *remoteFile, f localFile) (int, error)
 // may depend on something that was not seen. Of a chunk file it returns whole records only, because the file is
 // extended with zeros and written with a buffer.
 func (t *Tail) nextBytes(file *os.File, from int64, f localFile) (b []byte, records int, err error) {
+	most := int64(t.memory.PieceSize())
 	if f.name.Kind != remotefile.Chunks {
-		n, err := readAtMost(file, t.buf[:min(int64(len(t.buf)), f.info.Size()-from)], from)
+		n, err := readAtMost(file, t.buf[:min(most, f.info.Size()-from)], from)
 		return t.buf[:n], 0, err
 	}
-	n, err := readAtMost(file, t.buf[:max(0, min(int64(len(t.buf)), t.limit.of(f.name)-from))], from)
+	n, err := readAtMost(file, t.buf[:max(0, min(most, t.limit.of(f.name)-from))], from)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -442,7 +441,7 @@ func (t *Tail) nextBytes(file *os.File, from int64, f localFile) (b []byte, reco
 	return b[:header+int64(valid)], records, nil
 }
 
-// largeRecord reads a record that is larger than the buffer.
+// largeRecord reads a record that is larger than a piece.
 func (t *Tail) largeRecord(file *os.File, from, header int64, size int) ([]byte, int, error) {
 	large := make([]byte, header+int64(size))
 	n, err := readAtMost(file, large, from)

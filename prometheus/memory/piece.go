@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// How much one request carries. A request that takes too long opens the breaker, and is sent again from its beginning:
+// if all were of one size, over a slow link none would ever arrive.
+
+package memory
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// MaxPiece is how much of a file one Write carries over a link that is fast enough.
+	MaxPiece = 1 << 20
+	minPiece = 16 << 10
+)
+
+// piece is a size that fits the link. Concurrent writes may overwrite each other's finding; the next one corrects that.
+type piece struct {
+	bytes atomic.Int64 // 0: MaxPiece.
+}
+
+// PieceSize is how many bytes of a file the next Write should carry at most. Any goroutine.
+func (m *Manager) PieceSize() int { return m.piece.size() }
+
+func (p *piece) size() int {
+	if n := p.bytes.Load(); n != 0 {
+		return int(n)
+	}
+	return MaxPiece
+}
+
+// learn learns from a write of this size. After one that took too long, the next is half of it. The size grows again
+// only when there is time for much more: a piece that is too large is an outage.
+func (p *piece) learn(size int, took time.Duration, timedOut bool) {
+	now := p.size()
+	switch {
+	case size == 0:
+	case timedOut:
+		p.bytes.Store(int64(max(min(now, size)/2, minPiece)))
+	case size >= now && took < Patience(size)/4:
+		p.bytes.Store(int64(min(2*now, MaxPiece)))
+	}
+}

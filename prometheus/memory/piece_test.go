@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memory
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/go/maastest"
+)
+
+func TestPiece__becomes_smaller_until_it_arrives_and_grows_where_there_is_time(t *testing.T) {
+	var p piece
+	require.Equal(t, MaxPiece, p.size())
+	p.learn(900_000, Patience(900_000), true)
+	require.Equal(t, 450_000, p.size())
+	p.learn(100_000, Patience(100_000), true)
+	require.Equal(t, 50_000, p.size(), "what is not through will be sent again")
+	p.learn(4<<20, Patience(4<<20), true)
+	require.Equal(t, 25_000, p.size(), "a large record says less")
+	for range 10 {
+		p.learn(10, Patience(10), true)
+	}
+	require.Equal(t, minPiece, p.size())
+
+	p.learn(minPiece, Patience(minPiece)/2, false)
+	require.Equal(t, minPiece, p.size(), "twice as much may take too long")
+	p.learn(minPiece/2, 0, false)
+	require.Equal(t, minPiece, p.size(), "nothing is known of more")
+	p.learn(0, Patience(0), true)
+	require.Equal(t, minPiece, p.size(), "it carried nothing")
+	for range 10 {
+		p.learn(p.size(), time.Millisecond, false)
+	}
+	require.Equal(t, MaxPiece, p.size())
+}
+
+func TestWrite__learns_only_from_what_arrived_or_took_too_long(t *testing.T) {
+	m := open(t, maastest.Start(t).URL)
+	err := m.Write("any", MaxPiece, func(context.Context, *Conn) error { return context.DeadlineExceeded })
+	require.Error(t, err)
+	require.Equal(t, MaxPiece, m.PieceSize(), "it failed at once")
+	err = m.Write("any", MaxPiece, func(ctx context.Context, _ *Conn) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	require.Error(t, err)
+	require.Equal(t, MaxPiece/2, m.PieceSize())
+}
