@@ -18,7 +18,7 @@ import (
 )
 
 // maxFlush is the most that one request writes, unless a single chunk is larger.
-const maxFlush = 1 << 20
+const maxFlush = memory.MaxPiece
 
 // errLost ends the process: chunks that it wrote are nowhere but in the log.
 var errLost = errors.New("the memory server has lost the chunks of the head; the next start reads the log (WAL), which has all of their samples")
@@ -162,6 +162,7 @@ func (r *Remote) writeSealed(look uint64) error {
 		if f == nil {
 			return nil
 		}
+		b = b.atMost(r.memory.PieceSize(), f.file.Len() == 0)
 		if err := r.memory.Write("append", len(b.data), func(ctx context.Context, c *memory.Conn) error {
 			return r.append(ctx, c, f, b)
 		}); err != nil {

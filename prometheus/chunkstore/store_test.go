@@ -3,6 +3,7 @@
 package chunkstore
 
 import (
+	"bytes"
 	"math"
 	"os"
 	"path/filepath"
@@ -15,7 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/headchunk"
 	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 func TestRemote__chunks_are_there_again_after_a_restart(t *testing.T) {
@@ -181,6 +184,42 @@ func TestRemote__what_waits_in_many_batches_is_read_and_arrives(t *testing.T) {
 	s.holds(all)
 	s.restart(RemoteOptions{})
 	checkIterates(t, s, all)
+}
+
+// A whole batch does not arrive in time over this link, and would be sent again and again.
+func TestRemote__chunks_arrive_over_a_slow_link(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	s := remoteAt(t, server, shared.SlowLink(t, server.URL, 200<<10), RemoteOptions{})
+	server.Pause() // So that there is a backlog.
+	data := make([]byte, 8<<10)
+	s.rnd.Read(data)
+	chunk := maastest.Must(chunkenc.FromData(chunkenc.EncXOR, data))(t)
+	var all []written
+	for i := range maxFlush / len(data) {
+		all = append(all, writeChunk(t, s, listed{series: 1, mint: int64(i), maxt: int64(i)}, chunk))
+	}
+	large := maastest.Must(chunkenc.FromData(chunkenc.EncXOR, bytes.Repeat(data, 12)))(t)
+	all = append(all, writeChunk(t, s, listed{series: 2}, large))
+	server.Resume()
+	s.arrives()
+	s.restart(RemoteOptions{})
+	checkIterates(t, s, all)
+}
+
+func TestBatch__its_beginning_has_whole_records(t *testing.T) {
+	f := remoteFile{pending: []batch{{data: make([]byte, headchunk.FileHeaderSize)}}}
+	for i := range 3 {
+		f.add(headchunk.Record{Series: 1, Mint: int64(i), Maxt: int64(i), Encoding: chunkenc.EncXOR, Data: make([]byte, 100)})
+	}
+	b, one := f.pending[0], headchunk.EncodedSize(100)
+	for n, chunks := range map[int]int{10: 1, one: 1, 2 * one: 1, headchunk.FileHeaderSize + 2*one: 2, len(b.data) - 1: 2, len(b.data): 3} {
+		part := b.atMost(n, true)
+		require.Equal(t, chunks, part.chunks, n)
+		require.Len(t, part.data, headchunk.FileHeaderSize+chunks*one)
+	}
+	f.written(headchunk.FileHeaderSize+one, 1)
+	require.Equal(t, 1, f.pending[0].atMost(2*one-1, false).chunks)
+	require.Equal(t, 2, f.pending[0].atMost(2*one, false).chunks)
 }
 
 // Their series' numbers will be given to others.

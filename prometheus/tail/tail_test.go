@@ -3,11 +3,9 @@
 package tail
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -22,6 +20,7 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 func TestTail__keeps_what_a_restart_finds_and_copies_only_what_is_new(t *testing.T) {
@@ -51,24 +50,9 @@ func TestTail__keeps_what_a_restart_finds_and_copies_only_what_is_new(t *testing
 
 // A megabyte does not arrive in time over this link, and would be sent again and again.
 func TestTail__copies_a_backlog_over_a_slow_link(t *testing.T) {
-	const rate = 300 << 10 // Bytes per second.
 	d := newDataDir(t)
 	far := d.elsewhere()
-	far.server = &maastest.Server{URL: maastest.Proxy(t, d.server.URL, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
-		var body bytes.Buffer
-		for {
-			n, err := io.CopyN(&body, r.Body, 8<<10)
-			time.Sleep(time.Duration(n) * time.Second / rate)
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return // The client has given up.
-			}
-		}
-		r.Body = io.NopCloser(&body)
-		serve(w, r)
-	})}
+	far.server = &maastest.Server{URL: shared.SlowLink(t, d.server.URL, 300<<10)}
 	far.mkdir("wal")
 	far.append(walZero, memory.MaxPiece)
 	n := far.start()

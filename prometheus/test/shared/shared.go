@@ -4,9 +4,11 @@
 package shared
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -43,6 +46,25 @@ func Old(t testing.TB, url string) string {
 		w.Header().Set("Content-Type", answer.Header().Get("Content-Type"))
 		w.WriteHeader(answer.Code)
 		_, _ = w.Write(uptime.ReplaceAll(answer.Body.Bytes(), []byte(`"uptime_seconds": 3600`)))
+	})
+}
+
+// SlowLink is the URL of a way to a server over which requests get this many bytes a second, each of them.
+func SlowLink(t testing.TB, server string, rate int) string {
+	return maastest.Proxy(t, server, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		var body bytes.Buffer
+		for {
+			n, err := io.CopyN(&body, r.Body, 8<<10)
+			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return // The client has given up.
+			}
+		}
+		r.Body = io.NopCloser(&body)
+		serve(w, r)
 	})
 }
 
