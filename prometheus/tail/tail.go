@@ -29,7 +29,7 @@ import (
 const (
 	defaultInterval = 200 * time.Millisecond
 	// bulkBudget bounds the bytes of chunks and checkpoints between two looks at the log, so that the log
-	// stays at most a second behind while gigabytes are copied.
+	// stays at most a second behind while gigabytes are copied. Over a slow link a second uses it up.
 	bulkBudget = 8 << 20
 )
 
@@ -349,12 +349,13 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 	}
 	log := isLog(f.name)
 	for log || *budget > 0 && !t.doesEnough() {
+		begun := time.Now()
 		n, err := t.copyPiece(file, r, f)
 		if err != nil {
 			return err
 		}
 		if !log {
-			*budget -= int64(n)
+			*budget -= max(int64(n), int64(time.Since(begun).Seconds()*bulkBudget))
 		}
 		if n == 0 {
 			// A chunk file already has its full length: only its modification time tells of new bytes.

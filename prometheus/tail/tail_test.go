@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,14 +50,22 @@ func TestTail__keeps_what_a_restart_finds_and_copies_only_what_is_new(t *testing
 // A megabyte does not arrive in time over this link, and would be sent again and again.
 func TestTail__copies_a_backlog_over_a_slow_link(t *testing.T) {
 	d := newDataDir(t)
-	far := d.elsewhere()
-	far.server = &maastest.Server{URL: shared.SlowLink(t, d.server.URL, 300<<10)}
-	far.mkdir("wal")
-	far.append(walZero, memory.MaxPiece)
-	n := far.start()
+	d.append(walZero, memory.MaxPiece)
+	n := d.slowed(300 << 10).start()
 	n.copies(memory.MaxPiece)
 	n.stop()
-	d.requireRestores(far.contents())
+	d.requireRestores(d.contents())
+}
+
+// Eight megabytes of chunks would keep the log waiting for as many seconds.
+func TestTail__looks_at_the_log_between_chunks_over_a_slow_link(t *testing.T) {
+	d := newDataDir(t)
+	d.append(walZero, 100)
+	d.write("chunks_head/000001", chunkFile(20, 1, make([]byte, memory.MaxPiece/5)))
+	slow := d.slowed(1 << 20)
+	s := newStepper(slow, slow.open(), mirrored)
+	require.True(t, s.look(), "there is more to copy")
+	require.NotEmpty(t, d.chunks())
 }
 
 func TestTail__copies_again_what_the_server_lost(t *testing.T) {
@@ -261,13 +268,10 @@ func TestAwaitLook__the_log_is_there_or_an_error_says_why(t *testing.T) {
 	_ = n.Close() // Its server is gone.
 }
 
-// slowed is the directory behind a link of 10 MiB/s.
-func (d *dataDir) slowed() *dataDir {
+// slowed is the directory behind a link of this many bytes a second.
+func (d *dataDir) slowed(rate int) *dataDir {
 	slow := *d
-	slow.server = &maastest.Server{URL: maastest.Proxy(d.t, d.server.URL, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
-		time.Sleep(time.Duration(r.ContentLength) * time.Second / (10 << 20))
-		serve(w, r)
-	})}
+	slow.server = &maastest.Server{URL: shared.SlowLink(d.t, d.server.URL, rate)}
 	return &slow
 }
 
@@ -279,7 +283,7 @@ func TestHandOver__waits_for_the_log_alone(t *testing.T) {
 	for i := 1; i <= files; i++ {
 		d.write(fmt.Sprintf("chunks_head/%06d", i), chunkFile(15, int64(i*100), make([]byte, 1<<20)))
 	}
-	n := d.slowed().start(mirrored)
+	n := d.slowed(10 << 20).start(mirrored)
 	n.looks()
 	d.append(walZero, 100)
 	begun := time.Now()
@@ -295,7 +299,7 @@ func TestHandOver__waits_for_the_checkpoint_in_front_of_the_log(t *testing.T) {
 	d := newLog(t)
 	d.truncate()
 	d.writeChunks(2, 1)
-	n := d.slowed().start(mirrored)
+	n := d.slowed(10 << 20).start(mirrored)
 	n.tail.HandOver()
 	require.NoError(t, n.Close())
 	require.Empty(t, d.chunks())

@@ -54,7 +54,7 @@ func SlowLink(t testing.TB, server string, rate int) string {
 	return maastest.Proxy(t, server, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		var body bytes.Buffer
 		for {
-			n, err := io.CopyN(&body, r.Body, 8<<10)
+			n, err := io.CopyN(&body, r.Body, 32<<10)
 			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
 			if errors.Is(err, io.EOF) {
 				break
