@@ -192,12 +192,20 @@ bool maas_http_tls_expiry(struct maas_http_tls *tls, uint64_t *ret_expiry_s)
 
 void maas_http_tls_metrics(struct maas_http_tls *tls, struct maas_buf *out)
 {
-	uint64_t expiry_s;
+	uint64_t epoch;
+	struct maas_tls *table = newest(tls, &epoch);
 
-	if (!maas_http_tls_expiry(tls, &expiry_s))
+	if (!table)
 		return;
 	maas_http_metric(out, "maas_tls_certificate_expiry_seconds", "gauge",
-			 "When the server's certificate expires, in seconds since 1970.", expiry_s);
+			 "When the server's certificate expires, in seconds since 1970.",
+			 maas_tls_expiry_s(table));
+	if (maas_tls_crl_expiry_s(table))
+		maas_http_metric(out, "maas_tls_crl_expiry_seconds", "gauge",
+				 "When the list of revoked certificates is out of date, in seconds "
+				 "since 1970.",
+				 maas_tls_crl_expiry_s(table));
+	maas_tls_unref(table);
 	maas_http_metric_head(out, "maas_tls_handshake_failures_total", "counter",
 			      "TLS handshakes that came to nothing.");
 	for (int i = 0; i < MAAS_TLS_FAILURES; i++)

@@ -187,9 +187,14 @@ static int load_ca(struct loader *loader)
 static int check_crl(struct loader *loader, gnutls_x509_crl_t crl)
 {
 	time_t until = gnutls_x509_crl_get_next_update(crl);
+	uint64_t *first = &loader->tls->crl_expiry_s;
 	char text[MAAS_TLS_TIME];
 
-	if (until != (time_t)-1 && maas_clock_wall_s() >= (uint64_t)until)
+	if (until == (time_t)-1)
+		return 0; /* it has no such time */
+	if (!*first || (uint64_t)until < *first)
+		*first = (uint64_t)until;
+	if (maas_clock_wall_s() >= (uint64_t)until)
 		return refuse(loader, -EKEYEXPIRED,
 			      "%.200s was to be replaced at %s: get the CA's new list",
 			      loader->files->client_crl, maas_tls_time((uint64_t)until, text));

@@ -52,6 +52,11 @@ uint64_t maas_tls_expiry_s(const struct maas_tls *tls)
 	return tls->expiry_s;
 }
 
+uint64_t maas_tls_crl_expiry_s(const struct maas_tls *tls)
+{
+	return tls->crl_expiry_s;
+}
+
 const char *maas_tls_time(uint64_t time_s, char text[MAAS_TLS_TIME])
 {
 	time_t time = (time_t)time_s;
@@ -79,4 +84,7 @@ void maas_tls_print(const struct maas_tls *tls, struct maas_buf *out)
 			tls->names.len ? tls->names.data : "");
 	maas_buf_printf(out, "certificate valid until = %s\n", maas_tls_time(tls->expiry_s, text));
 	maas_buf_printf(out, "certificates of clients = %s\n", clients[tls->client]);
+	if (tls->crl_expiry_s)
+		maas_buf_printf(out, "revocation list valid until = %s\n",
+				maas_tls_time(tls->crl_expiry_s, text));
 }

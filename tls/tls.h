@@ -56,6 +56,9 @@ enum maas_tls_client maas_tls_client(const struct maas_tls *tls);
 /* Until when the server's certificate, and those on its way to a CA, are valid, in seconds since
  * 1970. */
 uint64_t maas_tls_expiry_s(const struct maas_tls *tls);
+/* When the first of the revocation lists is out of date, in seconds since 1970: from then on, no
+ * client's certificate is taken. 0: never, or there is no list. */
+uint64_t maas_tls_crl_expiry_s(const struct maas_tls *tls);
 /* For the log: appends `name=value` words. */
 void maas_tls_describe(const struct maas_tls *tls, struct maas_buf *out);
 /* For --check: appends `name = value` lines. */

@@ -28,6 +28,15 @@ class Certificates:
         self.openssl("req", "-x509", *KEY, "-keyout", name + ".key", "-out", name + ".pem", "-subj", "/CN=" + name,
                      "-days", "30", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
 
+    def make_crl(self, ca="ca", hours=30 * 24):
+        """CA.crl, which revokes nothing, and is to be replaced in so many hours."""
+        with open(self.path("crl.cnf"), "w", encoding="ascii") as file:
+            file.write("[ca]\ndefault_ca = d\n[d]\ndatabase = none\ndefault_md = sha256\n")
+        with open(self.path("none"), "w", encoding="ascii"):
+            pass
+        self.openssl("ca", "-config", "crl.cnf", "-gencrl", "-crlhours", str(hours), "-cert", ca + ".pem",
+                     "-keyfile", ca + ".key", "-out", ca + ".crl")
+
     def make(self, name, names="DNS:localhost,IP:127.0.0.1", usage="serverAuth", ca="ca", days=30):
         """A certificate of `ca` for the names; negative days: it has expired."""
         self.openssl("req", "-new", *KEY, "-keyout", name + ".key", "-out", name + ".csr", "-subj", "/CN=" + name)

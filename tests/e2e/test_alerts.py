@@ -216,24 +216,30 @@ def is_guessed(server, _token):
     yield
 
 
-def expires(site, days):
-    """A server whose certificate has 30 days left, then fewer, then 30 again."""
+def expires(site, make):
+    """A server whose certificate and revocation list have 30 days left, then what `make` makes, then 30 again."""
     folder = Certificates(tempfile.mkdtemp(dir=site.work))
     for file in ["ca.pem", "ca.key"]:
         shutil.copy(site.certificates.path(file), folder.path(file))
     folder.make("server")
-    server = site.server("--tls-cert", folder.path("server.pem"), "--tls-key", folder.path("server.key"))
+    folder.make_crl()
+    server = site.server("--tls-cert", folder.path("server.pem"), "--tls-key", folder.path("server.key"),
+                         "--tls-client-ca", folder.path("ca.pem"), "--tls-client-crl", folder.path("ca.crl"))
     yield server.watched
-    folder.make("server", days=days)
+    make(folder)
     server.reload()
     yield
     folder.make("server")
+    folder.make_crl()
     server.reload()
 
 
-TRIALS.add("MaasCertificateExpires", "a certificate of 3 days")(lambda site: expires(site, 3))
-TRIALS.add("MaasCertificateExpiresToday", "a certificate of one day",
-           also=["MaasCertificateExpires"])(lambda site: expires(site, 1))
+TRIALS.add("MaasCertificateExpires", "a certificate of 3 days")(
+    lambda site: expires(site, lambda folder: folder.make("server", days=3)))
+TRIALS.add("MaasCertificateExpiresToday", "a certificate of one day", also=["MaasCertificateExpires"])(
+    lambda site: expires(site, lambda folder: folder.make("server", days=1)))
+TRIALS.add("MaasRevocationListExpires", "a revocation list of 5 hours")(
+    lambda site: expires(site, lambda folder: folder.make_crl(hours=5)))
 
 
 @TRIALS.at_server("MaasReloadFailed", "a line that is none in the file of principals, and SIGHUP", quotas="")

@@ -89,6 +89,8 @@ value() { with_client "$1" /metrics | awk -v name="$2" '$1 == name { print $2 }'
 step 'metrics'
 until=$(date -d "$(openssl x509 -in "$WORK/tls.crt" -noout -enddate | cut -d= -f2)" +%s)
 equal 'expiry' "$until" "$(value ca maas_tls_certificate_expiry_seconds)"
+until=$(date -d "$(openssl crl -in "$WORK/clients.crl" -noout -nextupdate | cut -d= -f2)" +%s)
+equal 'expiry of the list' "$until" "$(value ca maas_tls_crl_expiry_seconds)"
 equal 'reload' 1 "$(value ca maas_config_last_reload_successful)"
 
 step 'the certificate and its key, under load'

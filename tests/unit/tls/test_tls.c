@@ -150,6 +150,8 @@ TEST(load__tells_its_figures)
 	maas_tls_print(a, &text);
 	maas_buf_add(&text, "", 1);
 	says(text.data, "certificate names = memory.example,127.0.0.1\n");
+	assert_null(strstr(text.data, "revocation"));
+	assert_int_equal(maas_tls_crl_expiry_s(a), 0);
 	maas_buf_fini(&text);
 	files.client_ca = NULL;
 	c = load();
@@ -158,6 +160,23 @@ TEST(load__tells_its_figures)
 	maas_tls_unref(a);
 	maas_tls_unref(b);
 	maas_tls_unref(c);
+}
+
+TEST(load__tells_when_a_revocation_list_is_out_of_date)
+{
+	uint64_t day_s = (uint64_t)time(NULL) + DAY_S;
+	struct maas_buf text = {0};
+	struct maas_tls *tls;
+
+	cert_write_crl(ca, NULL, DAY_S, in("crl"));
+	files.client_crl = in("crl");
+	tls = load();
+	assert_in_range(maas_tls_crl_expiry_s(tls), day_s, day_s + 60);
+	maas_tls_print(tls, &text);
+	maas_buf_add(&text, "", 1);
+	says(text.data, "revocation list valid until = 2");
+	maas_buf_fini(&text);
+	maas_tls_unref(tls);
 }
 
 /* ---- handshakes */
