@@ -195,6 +195,15 @@ int maas_lend_may_slab(struct maas_lend *lend, const struct maas_lend_caller *ca
 			     access);
 }
 
+int maas_lend_find_slab(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			struct maas_slab_ref ref, enum maas_auth_access access,
+			struct maas_slab_info *ret_info)
+{
+	int r = maas_slab_get(lend->slab, ref, ret_info);
+
+	return r ? r : maas_lend_may_slab(lend, caller, ret_info, access);
+}
+
 bool maas_lend_may_session(struct maas_lend *lend, const struct maas_lend_caller *caller,
 			   const struct maas_lend_session *session, bool or_admin)
 {

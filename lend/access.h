@@ -33,6 +33,11 @@ MAAS_MUST_CHECK int maas_lend_may_slab(struct maas_lend *lend,
 				       const struct maas_lend_caller *caller,
 				       const struct maas_slab_info *info,
 				       enum maas_auth_access access);
+/* The slab, if it is there for the caller. Errors: -ENOENT, -EACCES. */
+MAAS_MUST_CHECK int maas_lend_find_slab(struct maas_lend *lend,
+					const struct maas_lend_caller *caller,
+					struct maas_slab_ref ref, enum maas_auth_access access,
+					struct maas_slab_info *ret_info);
 /* Whether the session is the caller's, or, with `or_admin`, the caller an admin. */
 bool maas_lend_may_session(struct maas_lend *lend, const struct maas_lend_caller *caller,
 			   const struct maas_lend_session *session, bool or_admin);

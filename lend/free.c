@@ -221,9 +221,7 @@ int maas_lend_free(struct maas_lend *lend, const struct maas_lend_caller *caller
 	if (r)
 		return r;
 	pthread_mutex_lock(&lend->lock);
-	r = maas_slab_get(lend->slab, ref, &info);
-	if (!r)
-		r = maas_lend_may_slab(lend, caller, &info, MAAS_AUTH_OWN);
+	r = maas_lend_find_slab(lend, caller, ref, MAAS_AUTH_OWN, &info);
 	if (!r)
 		r = maas_lend_free_locked(lend, ref, done, arg, &pending);
 	pthread_mutex_unlock(&lend->lock);

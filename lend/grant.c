@@ -15,16 +15,14 @@ struct target {
 	struct maas_lend_session_ref session;
 };
 
-/* Lock held. The allocation, as far as it is there for the caller. Errors: -ENOENT, -EACCES. */
+/* Lock held. As maas_lend_find_slab(), by the id. */
 static int find_slab(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *id,
 		     enum maas_auth_access access, struct maas_slab_info *ret_info)
 {
 	struct maas_slab_ref ref;
 	int r = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
 
-	if (!r)
-		r = maas_slab_get(lend->slab, ref, ret_info);
-	return r ? r : maas_lend_may_slab(lend, caller, ret_info, access);
+	return r ? r : maas_lend_find_slab(lend, caller, ref, access, ret_info);
 }
 
 static void set_target(const struct maas_slab_info *info, const struct maas_lend_session *session,

@@ -68,9 +68,7 @@ int maas_lend_get(struct maas_lend *lend, const struct maas_lend_caller *caller,
 	if (r)
 		return r;
 	pthread_mutex_lock(&lend->lock);
-	r = maas_slab_get(lend->slab, ref, &info);
-	if (!r)
-		r = maas_lend_may_slab(lend, caller, &info, MAAS_AUTH_READ);
+	r = maas_lend_find_slab(lend, caller, ref, MAAS_AUTH_READ, &info);
 	if (!r)
 		maas_lend_describe(lend, &info, ret_allocation);
 	pthread_mutex_unlock(&lend->lock);
@@ -83,11 +81,8 @@ static int do_renew(struct maas_lend *lend, const struct maas_lend_caller *calle
 {
 	struct maas_slab_info info;
 	uint32_t deadline_s;
-	int r;
+	int r = maas_lend_find_slab(lend, caller, ref, MAAS_AUTH_OWN, &info);
 
-	r = maas_slab_get(lend->slab, ref, &info);
-	if (!r)
-		r = maas_lend_may_slab(lend, caller, &info, MAAS_AUTH_OWN);
 	if (r)
 		return r;
 	if (info.label.lifetime != MAAS_LEND_LIFETIME_TTL)

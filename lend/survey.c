@@ -122,8 +122,7 @@ static void add_lease(struct maas_lend *lend, struct maas_lend_survey *survey,
 {
 	struct maas_slab_info info;
 
-	if (!maas_slab_get(lend->slab, ref, &info) &&
-	    !maas_lend_may_slab(lend, survey->caller, &info, MAAS_AUTH_READ))
+	if (!maas_lend_find_slab(lend, survey->caller, ref, MAAS_AUTH_READ, &info))
 		maas_lend_describe(lend, &info, &survey->leases[survey->num_leases++]);
 }
 

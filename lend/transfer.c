@@ -14,9 +14,7 @@ static int begin(struct maas_lend *lend, const struct maas_lend_caller *caller,
 	int r;
 
 	lend->steps++;
-	r = maas_slab_get(lend->slab, ref, &info);
-	if (!r)
-		r = maas_lend_may_slab(lend, caller, &info, access);
+	r = maas_lend_find_slab(lend, caller, ref, access, &info);
 	if (r)
 		return r;
 	use = maas_lend_slots_make(&lend->uses, ref.slot);
