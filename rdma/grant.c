@@ -341,9 +341,8 @@ int maas_rdma_grants_ask(struct maas_rdma_conn *conn, struct maas_rdma_asker *as
 {
 	int r = 0;
 
-	asker->pinned_bytes = 0;
 	while (!r && !asker->status && asker->asked < until &&
-	       asker->pinned_bytes < MAAS_RDMA_STEP_BYTES) {
+	       conn->rdma->turn_bytes < MAAS_RDMA_STEP_BYTES) {
 		struct maas_slab_ref ref = asker->refs[asker->asked];
 		struct maas_rdma_grant *grant = find(conn, ref);
 
@@ -401,14 +400,15 @@ int maas_rdma_grants_end(struct maas_rdma_conn *conn)
 	struct maas_rdma_grant *grant;
 	struct maas_rdma_grant *next;
 	unsigned int tried = 0;
-	uint64_t bytes = 0;
 
 	conn->quiet = false; /* so that the tasks of one grant drop no other grant */
+	/* One at least, whatever others have taken of this turn. */
 	for (grant = LIST_FIRST(&conn->grants);
-	     grant && tried < MAAS_RDMA_STEP && bytes < MAAS_RDMA_STEP_BYTES; grant = next) {
+	     grant && tried < MAAS_RDMA_STEP &&
+	     (!tried || conn->rdma->turn_bytes < MAAS_RDMA_STEP_BYTES);
+	     grant = next) {
 		next = LIST_NEXT(grant, link);
 		tried++;
-		bytes += maas_rdma_grant_pinned(grant);
 		if (end_grant(grant))
 			continue;
 		LIST_REMOVE(grant, link);

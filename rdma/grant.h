@@ -15,7 +15,7 @@
 #include "rdma/conn.h"
 
 #define MAAS_RDMA_STEP	     256	 /* keys that the thread makes or kills in one go, … */
-#define MAAS_RDMA_STEP_BYTES (64u << 20) /* … and, about, what it pins or unpins for them */
+#define MAAS_RDMA_STEP_BYTES (64u << 20) /* … and what a turn, about, pins or unpins for keys */
 #define MAAS_RDMA_BINDS	     255	 /* of one window: its key repeats after 256 */
 
 enum maas_rdma_grant_state {
@@ -33,10 +33,9 @@ struct maas_rdma_asker {
 	uint64_t number; /* no other's */
 	const struct maas_slab_ref *refs;
 	enum maas_lend_access access;
-	uint32_t asked;	       /* refs so far */
-	uint32_t pending;      /* one more for each, which made() takes off */
-	int status;	       /* not 0: no more are asked for */
-	uint64_t pinned_bytes; /* in this step (mr) */
+	uint32_t asked;	  /* refs so far */
+	uint32_t pending; /* one more for each, which made() takes off */
+	int status;	  /* not 0: no more are asked for */
 	/* The key to refs[index] is made; or cannot be: then `grant` is NULL. */
 	void (*made)(struct maas_rdma_asker *asker, uint32_t index,
 		     const struct maas_rdma_grant *grant, int status);
@@ -66,12 +65,6 @@ struct maas_rdma_grant {
 	struct maas_rdma_task_list dead; /* run when it is dead */
 };
 
-/* What its death gives back to the kernel, page by page. */
-static inline uint64_t maas_rdma_grant_pinned(const struct maas_rdma_grant *grant)
-{
-	return grant->mr ? grant->len_bytes : 0;
-}
-
 MAAS_MUST_CHECK int maas_rdma_grants_open(struct maas_rdma *rdma); /* -ENOMEM */
 void maas_rdma_grants_close(struct maas_rdma *rdma);
 
@@ -81,7 +74,7 @@ struct maas_rdma_grant *maas_rdma_grant_find(const struct maas_rdma_conn *conn,
 					     struct maas_slab_ref ref);
 
 /*
- * Asks for keys until so many are asked for, or MAAS_RDMA_STEP_BYTES were pinned for them. The
+ * Asks for keys until so many are asked for, or the turn's MAAS_RDMA_STEP_BYTES are used up. The
  * asker hears of each, perhaps before this returns. Errors, of the next one, which is not asked
  * for: -EINPROGRESS it is being made already, and a task in its grant's list `made` may ask again;
  * -ENOENT, -EEXIST, -EDQUOT, -ENOSR, -ENOMEM, -ENOTCONN.

@@ -105,6 +105,7 @@ struct maas_rdma {
 	uint32_t num_spare;
 	uint32_t num_windows;	       /* that are not bound, of all connections */
 	uint64_t turn_ns;	       /* the time of this turn; 0: nobody has asked yet */
+	uint64_t turn_bytes;	       /* pinned and unpinned in this turn, for single keys */
 	char addr[MAAS_RDMA_GID_TEXT]; /* --rdma-addr, or "" */
 };
 

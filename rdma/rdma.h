@@ -97,8 +97,9 @@ MAAS_MUST_CHECK int maas_rdma_open(const struct maas_rdma_options *options, char
 MAAS_MUST_CHECK int maas_rdma_listen(struct maas_rdma *rdma, struct maas_lend *lend, char *error);
 
 /*
- * Ends every connection and the thread, in well under two seconds. Every `done` of a key operation
- * has come when it returns; operations started later fail with -ESHUTDOWN. NULL is allowed.
+ * Ends every connection and the thread, in well under two seconds, or as soon as all keys are dead
+ * where the device takes longer to unpin their memory. Every `done` of a key operation has come
+ * when it returns; operations started later fail with -ESHUTDOWN. NULL is allowed.
  */
 void maas_rdma_stop(struct maas_rdma *rdma);
 

@@ -19,7 +19,7 @@ static void register_grant(struct maas_rdma_grant *grant)
 
 	if (grant->access == MAAS_LEND_ACCESS_WRITE)
 		access |= IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
-	grant->asker->pinned_bytes += grant->len_bytes;
+	grant->rdma->turn_bytes += grant->len_bytes;
 	grant->mr = ibv_reg_mr_iova(grant->conn->pd, grant->rdma->area.base + grant->offset,
 				    grant->len_bytes, grant->offset, access);
 	if (grant->mr)
@@ -63,6 +63,7 @@ bool maas_rdma_region_destroy(struct maas_rdma_grant *grant)
 {
 	int err = ibv_dereg_mr(grant->mr);
 
+	grant->rdma->turn_bytes += grant->len_bytes;
 	if (err) {
 		log_limited(&stuck, "rdma: cannot deregister a grant: %s", strerror(err));
 		return false;

@@ -77,20 +77,18 @@ static void run_undo(struct maas_rdma_task *task, int status)
 {
 	struct batch *batch = batch_of(task);
 	uint32_t until = batch->undone + MAAS_RDMA_STEP;
-	uint64_t bytes = 0;
 
 	while (batch->undone < batch->asker.asked) {
-		bool is_step = batch->undone >= until || bytes >= MAAS_RDMA_STEP_BYTES;
+		bool is_step =
+			batch->undone >= until || batch->rdma->turn_bytes >= MAAS_RDMA_STEP_BYTES;
 		struct maas_rdma_grant *grant;
 
 		/* There are no more turns when the thread has ended: then it is all of the rest. */
 		if (is_step && !maas_rdma_send(batch->rdma, task))
 			return;
 		grant = made_by(batch, batch->undone++);
-		if (!grant)
-			continue;
-		bytes += maas_rdma_grant_pinned(grant);
-		maas_rdma_grant_kill(grant, NULL);
+		if (grant)
+			maas_rdma_grant_kill(grant, NULL);
 	}
 	task->run = await_undone;
 	await_undone(task, status);

@@ -55,16 +55,28 @@ int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_task *task)
 	return open ? 0 : -ESHUTDOWN;
 }
 
-/* Those that are sent meanwhile wait for the next turn. */
+/* Those that are sent meanwhile wait for the next turn, and so does the rest when this turn has
+ * pinned and unpinned enough. */
 static void run_sent(struct maas_rdma *rdma)
 {
+	struct maas_rdma_task_list sent = STAILQ_HEAD_INITIALIZER(sent);
 	struct maas_rdma_server *server = rdma->server;
-	struct maas_rdma_task *first;
+	struct maas_rdma_task *task;
 
 	maas_lock_take(&server->lock);
-	first = maas_rdma_tasks_take(&server->tasks);
+	STAILQ_CONCAT(&sent, &server->tasks);
 	maas_lock_release(&server->lock);
-	maas_rdma_tasks_run(first, 0);
+	while ((task = STAILQ_FIRST(&sent)) && rdma->turn_bytes < MAAS_RDMA_STEP_BYTES) {
+		STAILQ_REMOVE_HEAD(&sent, link);
+		task->run(task, 0);
+	}
+	if (!task)
+		return;
+	maas_lock_take(&server->lock);
+	STAILQ_CONCAT(&sent, &server->tasks);
+	STAILQ_CONCAT(&server->tasks, &sent);
+	maas_lock_release(&server->lock);
+	eventfd_write(server->wake_fd, 1);
 }
 
 /* ---- the thread */
@@ -183,7 +195,8 @@ static bool wind_up(struct maas_rdma *rdma, uint64_t now_ms)
 		maas_rdma_listen_end(rdma);
 	}
 	maas_rdma_conns_end(rdma, "the server ends");
-	return TAILQ_EMPTY(&rdma->conns) || now_ms >= server->stop_ms;
+	/* A dirty one is getting on: the kernel would take as long for its keys. */
+	return TAILQ_EMPTY(&rdma->conns) || (now_ms >= server->stop_ms && !dirty(rdma));
 }
 
 static void *serve(void *arg)
@@ -195,6 +208,7 @@ static void *serve(void *arg)
 	do {
 		take_events(rdma);
 		rdma->turn_ns = 0;
+		rdma->turn_bytes = 0;
 		run_sent(rdma);
 		now_ms = maas_clock_ms();
 		if (now_ms >= server->ticked_ms + TICK_MS) {
