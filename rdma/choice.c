@@ -100,8 +100,11 @@ static int choose_keys(struct maas_rdma *rdma, char *error)
 	if (!found.works && options->keys == MAAS_RDMA_KEYS_AUTO) {
 		snprintf(error, MAAS_RDMA_ERROR,
 			 "%s cannot make mr keys, and its windows do not refuse: %s; take another "
-			 "--rdma-device, or --rdma-keys window",
-			 device, list_gaps(&rdma->selftest.window, gaps));
+			 "--rdma-device%s",
+			 device, list_gaps(&rdma->selftest.window, gaps),
+			 options->require_isolation
+				 ? ""
+				 : ", or, if all clients trust each other, --rdma-keys window");
 		return -EOPNOTSUPP;
 	}
 	if (!found.works) {

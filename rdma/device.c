@@ -41,24 +41,31 @@ static bool gid_is_equal(const union ibv_gid *a, const union ibv_gid *b)
 	return memcmp(a, b, sizeof(*a)) == 0;
 }
 
+/* fe80::/10, or 169.254.0.0/16. */
 static bool gid_is_link_local(const union ibv_gid *gid)
 {
-	return gid->raw[0] == 0xfe && (gid->raw[1] & 0xc0) == 0x80;
+	static const uint8_t v4[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 169, 254};
+
+	return (gid->raw[0] == 0xfe && (gid->raw[1] & 0xc0) == 0x80) ||
+	       !memcmp(gid->raw, v4, sizeof(v4));
 }
 
-/* Higher is better; 0 is no candidate. RoCE v2 routes, v1 does not; link-local comes last. */
-static int gid_rank(const struct ibv_gid_entry *entry, const union ibv_gid *wanted)
+/* RoCE v2 routes, v1 does not; what has a GID that is no address comes last, like a link-local. */
+static enum maas_rdma_rank gid_rank(const struct ibv_gid_entry *entry, const union ibv_gid *wanted)
 {
 	if (gid_is_null(&entry->gid) || entry->gid_type == IBV_GID_TYPE_ROCE_V1)
-		return 0;
+		return MAAS_RDMA_RANK_NONE;
 	if (wanted)
-		return gid_is_equal(&entry->gid, wanted) ? 1 : 0;
-	return gid_is_link_local(&entry->gid) ? 1 : 2;
+		return gid_is_equal(&entry->gid, wanted) ? MAAS_RDMA_RANK_BEST
+							 : MAAS_RDMA_RANK_NONE;
+	if (entry->gid_type != IBV_GID_TYPE_ROCE_V2 || gid_is_link_local(&entry->gid))
+		return MAAS_RDMA_RANK_LOCAL;
+	return MAAS_RDMA_RANK_BEST;
 }
 
 static int pick_gid(struct maas_rdma_device *device, const union ibv_gid *wanted)
 {
-	int best = 0;
+	enum maas_rdma_rank best = MAAS_RDMA_RANK_NONE;
 
 	for (uint8_t port = 1; port <= device->attr.phys_port_cnt; port++) {
 		struct ibv_port_attr attr;
@@ -67,7 +74,7 @@ static int pick_gid(struct maas_rdma_device *device, const union ibv_gid *wanted
 			continue;
 		for (int i = 0; i < attr.gid_tbl_len; i++) {
 			struct ibv_gid_entry entry;
-			int rank;
+			enum maas_rdma_rank rank;
 
 			if (ibv_query_gid_ex(device->verbs, port, (uint32_t)i, &entry, 0))
 				continue;
@@ -81,7 +88,7 @@ static int pick_gid(struct maas_rdma_device *device, const union ibv_gid *wanted
 			device->gid = entry.gid;
 		}
 	}
-	if (!best)
+	if (best == MAAS_RDMA_RANK_NONE)
 		return wanted ? -EADDRNOTAVAIL : -ENETDOWN;
 	inet_ntop(AF_INET6, device->gid.raw, device->gid_text, sizeof(device->gid_text));
 	device->rank = best;
@@ -138,7 +145,7 @@ static void explain(int err, const char *name, const char *addr, char *error)
 			 name ? name : "the RDMA device", strerror(-err));
 }
 
-/* The best of those of that name (NULL: all), the first of its kind. */
+/* The first of those of that name (NULL: all) with the best rank: to open them may take long. */
 static int open_best(struct ibv_device **list, const char *name, const union ibv_gid *wanted,
 		     struct maas_rdma_device **ret_device)
 {
@@ -146,7 +153,7 @@ static int open_best(struct ibv_device **list, const char *name, const union ibv
 	struct maas_rdma_device *device;
 	int err = -ENODEV;
 
-	for (; list && *list; list++) {
+	for (; list && *list && !(best && best->rank == MAAS_RDMA_RANK_BEST); list++) {
 		int r;
 
 		if (name && strcmp(ibv_get_device_name(*list), name) != 0)
@@ -206,6 +213,14 @@ const char *maas_rdma_device_gid(const struct maas_rdma_device *device)
 
 /* ---- the address that a client is told */
 
+void maas_rdma_print_address(const union ibv_gid *gid, char text[MAAS_RDMA_GID_TEXT])
+{
+	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)(const void *)gid->raw))
+		inet_ntop(AF_INET, gid->raw + 12, text, MAAS_RDMA_GID_TEXT);
+	else
+		inet_ntop(AF_INET6, gid->raw, text, MAAS_RDMA_GID_TEXT);
+}
+
 static bool port_is_active(const struct maas_rdma_device *device, uint32_t port)
 {
 	struct ibv_port_attr attr;
@@ -221,6 +236,8 @@ static const union ibv_gid *choose(const struct maas_rdma_device *device,
 				   const union ibv_gid *came_to)
 {
 	const union ibv_gid *found = NULL;
+	uint32_t port = 0; /* that was asked about last: entries come port by port */
+	bool active = false;
 
 	for (ssize_t i = 0; i < count; i++) {
 		const struct ibv_gid_entry *entry = &entries[i];
@@ -228,8 +245,12 @@ static const union ibv_gid *choose(const struct maas_rdma_device *device,
 
 		if (came_to && gid_is_equal(&entry->gid, came_to))
 			return &entry->gid;
-		if (gid_rank(entry, NULL) == 2 &&
-		    (of_start || (!found && port_is_active(device, entry->port_num))))
+		if (gid_rank(entry, NULL) != MAAS_RDMA_RANK_BEST || (found && !of_start))
+			continue;
+		if (entry->port_num != port)
+			active = port_is_active(device, entry->port_num);
+		port = entry->port_num;
+		if (active)
 			found = &entry->gid;
 	}
 	return found;

@@ -37,13 +37,20 @@
 #include "rdma/rdma.h"
 #include "rdma/task.h"
 
+/* Which GIDs are taken first. */
+enum maas_rdma_rank {
+	MAAS_RDMA_RANK_NONE,
+	MAAS_RDMA_RANK_LOCAL, /* it leads nowhere but on its own wire */
+	MAAS_RDMA_RANK_BEST,  /* it routes, or is the one that was asked for */
+};
+
 /* Constant after maas_rdma_device_open(). */
 struct maas_rdma_device {
 	struct ibv_context *verbs;
 	struct ibv_device_attr attr;
 	struct ibv_port_attr port_attr;
-	uint8_t port; /* from 1 */
-	int rank;     /* of its GID, among those of other devices */
+	uint8_t port;		  /* from 1 */
+	enum maas_rdma_rank rank; /* of its GID */
 	int gid_index;
 	union ibv_gid gid;
 	char gid_text[MAAS_RDMA_GID_TEXT];
@@ -56,6 +63,9 @@ struct maas_rdma_device {
  */
 MAAS_MUST_CHECK bool maas_rdma_device_address(const struct maas_rdma_device *device,
 					      const union ibv_gid *came_to, union ibv_gid *ret_gid);
+
+/* A GID of RoCE v2 as the IP address that it stands for. */
+void maas_rdma_print_address(const union ibv_gid *gid, char text[MAAS_RDMA_GID_TEXT]);
 
 /* What lend asks of a session's connection: to end, or to be probed. */
 struct maas_rdma_session_task {
@@ -115,6 +125,8 @@ struct maas_rdma {
  * -EACCES. */
 MAAS_MUST_CHECK int maas_rdma_listen_prepare(struct maas_rdma *rdma, char *error);
 MAAS_MUST_CHECK int maas_rdma_listen_open(struct maas_rdma *rdma, char *error);
+/* Thread, or before it runs. Watches the device, if nothing does. */
+void maas_rdma_listen_watch(struct maas_rdma *rdma);
 /* Nobody can connect any more; open connections stay. */
 void maas_rdma_listen_end(struct maas_rdma *rdma);
 void maas_rdma_listen_close(struct maas_rdma *rdma);

@@ -62,14 +62,16 @@ int maas_rdma_listen_prepare(struct maas_rdma *rdma, char *error)
  * address belongs to no device, and a driver that waits until nobody has the device open (rxe)
  * tells nobody else.
  */
-static void watch_device(struct maas_rdma *rdma)
+void maas_rdma_listen_watch(struct maas_rdma *rdma)
 {
-	const struct maas_rdma_device *device = rdma->device;
-	char v4[INET_ADDRSTRLEN];
-	const char *addr = device->gid_text;
+	char addr[MAAS_RDMA_GID_TEXT];
+	union ibv_gid gid;
 
-	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)(const void *)device->gid.raw))
-		addr = inet_ntop(AF_INET, device->gid.raw + 12, v4, sizeof(v4));
+	if (rdma->watch || *rdma->addr)
+		return;
+	if (!maas_rdma_device_address(rdma->device, NULL, &gid))
+		gid = rdma->device->gid;
+	maas_rdma_print_address(&gid, addr);
 	if (rdma_create_id(rdma->cm, &rdma->watch, NULL, RDMA_PS_TCP)) {
 		rdma->watch = NULL;
 	} else if (bind_id(rdma->watch, addr, 0)) {
@@ -83,7 +85,6 @@ static void watch_device(struct maas_rdma *rdma)
 int maas_rdma_listen_open(struct maas_rdma *rdma, char *error)
 {
 	const char *addr = *rdma->addr ? rdma->addr : NULL;
-	const void *gid = rdma->device->gid.raw;
 	int r = 0;
 
 	if (rdma_create_id(rdma->cm, &rdma->listener, NULL, RDMA_PS_TCP))
@@ -98,12 +99,11 @@ int maas_rdma_listen_open(struct maas_rdma *rdma, char *error)
 			 addr ? addr : "every address", rdma->options.port, strerror(-r));
 	else
 		rdma->port = be16toh(rdma_get_src_port(rdma->listener));
-	if (!r && !addr)
-		watch_device(rdma);
-	if (!r && !addr && IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)gid))
+	if (!r)
+		maas_rdma_listen_watch(rdma);
+	if (!r && rdma->device->rank == MAAS_RDMA_RANK_LOCAL)
 		log_warn("rdma: %s has link-local addresses only: who comes to the server at "
-			 "another one goes by HTTP; give its interface an IP address, or name one "
-			 "(--rdma-addr)",
+			 "another one goes by HTTP; give its interface an IP address",
 			 maas_rdma_device_name(rdma->device));
 	return r;
 }

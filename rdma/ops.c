@@ -108,16 +108,6 @@ static bool gid_of(const struct sockaddr *local, union ibv_gid *ret_gid)
 	return local && local->sa_family == AF_INET;
 }
 
-static void print_gid(const union ibv_gid *gid, char text[46])
-{
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-
-	if (!memcmp(gid->raw, mapped, sizeof(mapped)))
-		inet_ntop(AF_INET, gid->raw + 12, text, 46);
-	else
-		inet_ntop(AF_INET6, gid->raw, text, 46);
-}
-
 static bool address(void *ctx, const void *local, struct maas_lend_key_address *ret_address)
 {
 	struct maas_rdma *rdma = ctx;
@@ -133,7 +123,7 @@ static bool address(void *ctx, const void *local, struct maas_lend_key_address *
 	if (!maas_rdma_device_address(rdma->device, gid_of(local, &came_to) ? &came_to : NULL,
 				      &gid))
 		return false;
-	print_gid(&gid, ret_address->addr);
+	maas_rdma_print_address(&gid, ret_address->addr);
 	return true;
 }
 

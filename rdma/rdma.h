@@ -22,10 +22,10 @@ void maas_rdma_prepare(void);
 
 /*
  * Opens the device that carries `addr` (an IPv4 or IPv6 address of this host; NULL: the first that
- * has an active port with a routable GID, else a link-local one), or the device `name`. A device
- * that is named is never replaced by another. On failure `error` (MAAS_RDMA_ERROR bytes) says what
- * to do. Errors: -ENODEV only where there is no such device, -EADDRNOTAVAIL the device has no GID
- * for `addr`, -ENETDOWN no active port, errno of ibv_open_device(3).
+ * has an active port with a GID of RoCE v2 that routes, else the first), or the device `name`. A
+ * device that is named is never replaced by another. On failure `error` (MAAS_RDMA_ERROR bytes)
+ * says what to do. Errors: -ENODEV only where there is no such device, -EADDRNOTAVAIL the device
+ * has no GID for `addr`, -ENETDOWN no active port, errno of ibv_open_device(3).
  */
 MAAS_MUST_CHECK int maas_rdma_device_open(const char *name, const char *addr, char *error,
 					  struct maas_rdma_device **ret_device);

@@ -123,9 +123,11 @@ static void on_device(struct maas_rdma *rdma)
 			maas_rdma_conn_end(conn, ibv_event_type_str(type));
 		else if (type == IBV_EVENT_DEVICE_FATAL)
 			maas_rdma_listen_failed(rdma);
-		else if (type == IBV_EVENT_GID_CHANGE)
-			log_limited(&readdressed, "rdma: an address of %s has changed",
-				    maas_rdma_device_name(rdma->device));
+		if (type != IBV_EVENT_GID_CHANGE)
+			continue;
+		log_limited(&readdressed, "rdma: an address of %s has changed",
+			    maas_rdma_device_name(rdma->device));
+		maas_rdma_listen_watch(rdma);
 	}
 }
 

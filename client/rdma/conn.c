@@ -339,7 +339,7 @@ int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms,
 	if (task.error)
 		return maas_fail(task.error, "%s", task.words);
 	if (!ask.ticket.port)
-		return maas_fail(-EOPNOTSUPP, "the server at %s has no RDMA for this host",
+		return maas_fail(-EOPNOTSUPP, "the server at %s offers no RDMA at present",
 				 rdma->maas->url.text);
 	attempt.deadline_ms = maas_clock_ms() + rdma->maas->options.connect_timeout_ms;
 	if (attempt.deadline_ms > deadline_ms)

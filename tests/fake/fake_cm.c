@@ -185,6 +185,7 @@ int rdma_bind_addr(struct rdma_cm_id *cm, struct sockaddr *addr)
 	struct fake_cm_id *id = fake_cm_id_of(cm);
 	size_t len = addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
 						 : sizeof(struct sockaddr_in);
+	const struct sockaddr_in6 *v6 = (const void *)addr;
 	uint16_t port = fake_cm_port(addr);
 
 	if (fake_due(FAKE_MAKES))
@@ -192,6 +193,10 @@ int rdma_bind_addr(struct rdma_cm_id *cm, struct sockaddr *addr)
 	FAKE_LOCKED();
 	if (port && fake_cm_listener(port))
 		return fake_fail(EADDRINUSE);
+	/* Of which interface? */
+	if (addr->sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr) &&
+	    !v6->sin6_scope_id)
+		return fake_fail(EINVAL);
 	memcpy(&id->cm.route.addr.src_storage, addr, len);
 	id->port = port ? port : ++last_port;
 	return 0;

@@ -131,6 +131,7 @@ struct fake {
 	struct fake_counts counts;
 	unsigned int faults;
 	bool removed;
+	bool unplugged[FAKE_PORTS];
 	bool initialised;
 	bool disassociates; /* RDMAV_ALLOW_DISASSOC_DESTROY, as libibverbs found it */
 	bool ends_refused;

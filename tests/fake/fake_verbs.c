@@ -273,7 +273,7 @@ struct ibv_device **ibv_get_device_list(int *ret_count)
 	fake_init();
 	if (!list)
 		return NULL;
-	if (fake.rules.bare_first)
+	if (fake.rules.bare)
 		list[count++] = &fake.bare;
 	if (!fake.rules.no_device)
 		list[count++] = &fake.device;
@@ -355,10 +355,11 @@ int ibv_query_port(struct ibv_context *verbs, uint8_t port, struct _compat_ibv_p
 	(void)verbs;
 	if (fake_due(FAKE_MAKES))
 		return EIO;
+	FAKE_LOCKED();
 	if (port < 1 || port > FAKE_PORTS)
 		return EINVAL;
 	*attr = (struct ibv_port_attr){
-		.state = fake.removed ? IBV_PORT_DOWN : IBV_PORT_ACTIVE,
+		.state = fake.removed || fake.unplugged[port - 1] ? IBV_PORT_DOWN : IBV_PORT_ACTIVE,
 		.max_mtu = IBV_MTU_4096,
 		.active_mtu = IBV_MTU_4096,
 		.gid_tbl_len = FAKE_GIDS,
@@ -374,7 +375,7 @@ static const char *gid_at(const struct ibv_context *verbs, uint32_t port, uint32
 	if (port < 1 || port > FAKE_PORTS || index >= FAKE_GIDS)
 		return NULL;
 	if (verbs->device == &fake.bare)
-		return port == 1 && !index ? "fe80::2" : NULL;
+		return port == 1 && !index ? fake.rules.bare : NULL;
 	return fake.gids[port - 1][index];
 }
 
@@ -389,7 +390,9 @@ static int read_gid(const struct ibv_context *verbs, uint32_t port, uint32_t ind
 	*ret_entry = (struct ibv_gid_entry){
 		.gid_index = index,
 		.port_num = port,
-		.gid_type = IBV_GID_TYPE_ROCE_V2,
+		.gid_type = verbs->device == &fake.bare && fake.rules.bare_no_roce
+				    ? IBV_GID_TYPE_IB
+				    : IBV_GID_TYPE_ROCE_V2,
 	};
 	return inet_pton(AF_INET6, gid, ret_entry->gid.raw) == 1 ? 0 : ENODATA;
 }
@@ -415,6 +418,12 @@ ssize_t _ibv_query_gid_table(struct ibv_context *verbs, struct ibv_gid_entry *re
 		if (!read_gid(verbs, at / FAKE_GIDS + 1, at % FAKE_GIDS, &ret_entries[count]))
 			count++;
 	return (ssize_t)count;
+}
+
+void fake_unplug(unsigned int port)
+{
+	FAKE_LOCKED();
+	fake.unplugged[port - 1] = true;
 }
 
 void fake_readdress(const char *from, const char *to)

@@ -33,8 +33,9 @@
 /* What the device enforces and how much it has. */
 struct fake_rules {
 	bool no_device;
-	bool bare_first;     /* before fake0 there is bare0, which has a link-local address alone */
-	bool link_local;     /* so has fake0 */
+	const char *bare;    /* before fake0 there is bare0, which has this GID alone; NULL: no */
+	bool bare_no_roce;   /* … which is no address */
+	bool link_local;     /* fake0 has a link-local address alone */
 	bool two_ports;	     /* it has another port, at 10.0.0.2 */
 	bool windows;	     /* it has memory windows */
 	bool window_bounds;  /* … and enforces their bounds, … */
@@ -89,6 +90,9 @@ void fake_fail_few(enum ibv_wr_opcode opcode, enum ibv_wc_status status, unsigne
 void fake_remove_device(void);
 /* What destroys something answers EIO, for whatever reason. */
 void fake_refuse_ends(bool refuse);
+
+/* That port of fake0, from 1, has no link any more; its addresses stay. */
+void fake_unplug(unsigned int port);
 
 /* The address `from` of fake0, as a GID's text, becomes `to`; NULL: there is none. */
 void fake_readdress(const char *from, const char *to);

@@ -40,7 +40,7 @@ TEST(open__of_a_server_whose_device_does_not_route)
 	lan_open(&rules, "auto");
 	assert_int_equal(try_open(MAAS_TRANSPORT_AUTO), MAAS_TRANSPORT_HTTP);
 	assert_int_equal(lan_sessions(), 0);
-	expect_error(try_open(MAAS_TRANSPORT_RDMA), -EOPNOTSUPP, "has no RDMA for this host");
+	expect_error(try_open(MAAS_TRANSPORT_RDMA), -EOPNOTSUPP, "offers no RDMA at present");
 }
 
 /* Neither by RDMA nor, unasked, by HTTP. */

@@ -5,6 +5,7 @@
 
 #include "tests/unit/base/log_file.h"
 #include "tests/unit/rdma/rdma_fixture.h"
+#include "tests/unit/rdma/rdma_thread.h"
 
 /* The next server opens so in the mode `name`, or ends with `error`. */
 static void opens(enum maas_rdma_keys keys, int error, const char *name)
@@ -52,7 +53,12 @@ TEST(mode__that_no_choice_is_left_for)
 	opens(MAAS_RDMA_KEYS_AUTO, -EOPNOTSUPP, NULL);
 	assert_non_null(strstr(server_error, "fake0 cannot make mr keys, and its windows do not "
 					     "refuse: bytes beside the slab (bounds); take "
-					     "another --rdma-device, or --rdma-keys window"));
+					     "another --rdma-device, or, if all clients trust "
+					     "each other, --rdma-keys window"));
+	server_options.require_isolation = true;
+	opens(MAAS_RDMA_KEYS_AUTO, -EOPNOTSUPP, NULL);
+	assert_null(strstr(server_error, "--rdma-keys window"));
+	server_options.require_isolation = false;
 	opens(MAAS_RDMA_KEYS_WINDOW, 0, "window");
 }
 
@@ -120,10 +126,19 @@ static void uses(const char *name)
 
 TEST(device__is_the_first_that_routes)
 {
-	rules.bare_first = true;
+	static const char *const local[] = {"fe80::2", "::ffff:169.254.0.2"};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(local); i++) {
+		rules.bare = local[i];
+		rules.link_local = false;
+		uses("fake0");
+		rules.link_local = true;
+		uses("bare0");
+	}
+	rules = fake_rules_default();
+	rules.bare = "fec0::2"; /* InfiniBand's, or a MAC of iWARP */
+	rules.bare_no_roce = true;
 	uses("fake0");
-	rules.link_local = true;
-	uses("bare0");
 }
 
 /* What a client that came to `local` by HTTP (NULL: not by IP) is told; NULL: no address. */
@@ -153,6 +168,9 @@ TEST(address__is_the_one_that_the_client_came_to)
 	tells("10.0.0.2", "10.0.0.2"); /* the other port's */
 	tells("192.0.2.7", "127.0.0.1");
 	tells(NULL, "127.0.0.1");
+	fake_unplug(1);
+	tells("192.0.2.7", "10.0.0.2");
+	tells("127.0.0.1", "127.0.0.1"); /* it came that way */
 }
 
 TEST(address__has_changed)
@@ -175,6 +193,19 @@ TEST(address__has_changed)
 	tells(NULL, "127.0.0.1");
 }
 
+/* Whether the server would learn that the device is gone. */
+static bool is_watched(void)
+{
+	struct halt halt;
+	bool watched;
+
+	thread_halt(&halt);
+	watched = server.rdma->watch != NULL;
+	thread_go_on(&halt);
+	thread_catch_up();
+	return watched;
+}
+
 /* Whoever came another way may not get there. */
 TEST(address__is_link_local)
 {
@@ -190,8 +221,12 @@ TEST(address__is_link_local)
 	tells("fe80::1", "fe80::1");
 	tells("127.0.0.1", NULL);
 	tells(NULL, NULL);
-	fake_readdress("fe80::1", "::ffff:10.0.0.9");
+	assert_false(is_watched());
+	fake_readdress("fe80::1", "::ffff:169.254.1.2");
+	tells(NULL, NULL);
+	fake_readdress("::ffff:169.254.1.2", "::ffff:10.0.0.9");
 	tells(NULL, "10.0.0.9");
+	AWAIT(is_watched());
 }
 
 RDMA_TEST_MAIN()
