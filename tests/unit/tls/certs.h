@@ -188,7 +188,7 @@ static void cert_write(const struct cert *cert, const char *path)
 }
 
 /* Behind what is there. */
-static void cert_add(const struct cert *cert, const char *path)
+static inline void cert_add(const struct cert *cert, const char *path)
 {
 	gnutls_datum_t text;
 
