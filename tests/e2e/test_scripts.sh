@@ -111,6 +111,28 @@ ends 0
 contains 'Ctrl-C' "$(cat "$WORK/run.log")" 'Ending maasd.' 'maasd has ended with 0.'
 says 2 no-such-option scripts/run --server -- --listen 127.0.0.1:0 --no-such-option
 
+step 'scripts/build-prometheus: libmaas that a Prometheus has mapped, and one of another version'
+mkdir -p "$WORK/module/scripts" build/bin
+echo 'gzip -k web/ui/static/mantine-ui/index.html' >"$WORK/module/scripts/compress_assets.sh"
+cat >"$WORK/new/go" <<END
+#!/bin/sh
+# In the place of Go, and of Prometheus' source.
+vendored=vendor/github.com/prometheus/prometheus
+case \$* in
+*GOVERSION) echo go99.2.3 ;;
+'mod vendor') mkdir -p \$vendored/web/ui && touch \$vendored/LICENSE \$vendored/NOTICE ;;
+*.Version*) echo v0.315.1 ;;
+*.Dir*) echo "$WORK/module" ;;
+build*) touch "$tree 2/build/bin/prometheus" "$tree 2/build/bin/promtool" ;;
+esac
+END
+library=libmaas.so.$(sed -n 's/^project(maas VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
+echo old | tee "build/bin/$library" >build/bin/libmaas.so.0.0.9
+exec {mapped}<"build/bin/$library"
+PATH=$WORK/new:$PATH scripts/build-prometheus --rdma --no-ui --output build/bin 2>"$WORK/build.log"
+equal 'what is mapped' old "$(head -c 3 <&"$mapped")"
+equal 'the libraries' "libmaas.so libmaas.so.0 $library" "$(cd build/bin && echo libmaas*)"
+
 step 'scripts/run --standby: the first one is killed, and Ctrl-C'
 first=$(python3 -c '
 import socket
