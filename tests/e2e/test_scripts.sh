@@ -82,6 +82,18 @@ fake "$PWD/build/tools/node/bin/node" v98.0.0
 fake "$PWD/build/tools/node/bin/npx" 1
 contains 'an old one beside one in build/tools' "$(found "$WORK/old" bring_node)" "$PWD/build/tools/node/bin/node"
 
+step 'scripts/softroce: the address of a device that is there; one without an address does not do'
+fake "$WORK/device/rdma" "'link mlx5_0/1 state DOWN netdev a0\nlink rxe0/1 state ACTIVE physical_state LINK_UP netdev b0'"
+fake "$WORK/device/ip" 'b0 UNKNOWN 192.0.2.7/24 192.0.2.8/24'
+# shellcheck disable=SC2016  # the inner shell's
+equal 'the address' 192.0.2.7 "$(PATH=$WORK/device:$PATH SOFTROCE_ADDR=198.51.100.1 scripts/softroce -- sh -c 'echo "$SOFTROCE_ADDR"')"
+fake "$WORK/device/ip" ''
+fake "$WORK/device/apt-cache" ''
+printf '#!/bin/sh\nexit 1\n' | tee "$WORK/device/apt-get" >"$WORK/device/modprobe"
+chmod +x "$WORK/device/apt-get" "$WORK/device/modprobe"
+# A machine would boot, of a kernel that cannot be fetched here.
+says 1 'apt-get update failed' env PATH="$WORK/device:$PATH" XDG_CACHE_HOME="$WORK/cache" scripts/softroce -- true
+
 step 'scripts/run: maasd is killed, and Ctrl-C'
 run_until() { # LINE COMMAND...
 	: >"$WORK/run.log"
