@@ -36,6 +36,10 @@ for name in ReadOnlyPaths InaccessiblePaths TemporaryFileSystem; do
 	[[ $(setting $name) != */dev* ]] || fail "$name= takes /dev/shm away"
 done
 
+step 'a start that the machine refuses for now: an address, a module or hugetlbfs may come later'
+set_to Restart=on-failure RestartSec=1 StartLimitIntervalSec=0 RestartPreventExitStatus=2
+[[ " $(setting After) " == *' rdma-hw.target '* ]] || fail 'it does not wait for RDMA devices'
+
 step 'what keeps it harmless'
 set_to LimitCORE=0 ProtectSystem=strict NoNewPrivileges=yes
 equal 'CapabilityBoundingSet=' 1 "$(grep -c '^CapabilityBoundingSet=$' "$UNIT")"
