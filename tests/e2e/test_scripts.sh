@@ -53,6 +53,26 @@ if [ "$(id -u)" = 0 ] && own_mounts true 2>/dev/null; then
 	says 1 'cannot write to ' own_mounts bash -c 'mount --bind . . && mount -o remount,ro,bind . && cd "$PWD" && scripts/run'
 fi
 
+step 'checks that cannot look at anything'
+checks() { # FUNCTION...: of scripts/check, which checks nothing itself.
+	# shellcheck disable=SC2016  # the inner shell's
+	bash -c 'run=("$@"); set --; . <(sed "/^install_packages/,\$d" scripts/check); "${run[@]}"' scripts/check "$@"
+}
+says 1 'this takes git and a clone' env GIT_DIR="$WORK/nowhere" scripts/check
+export GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=t GIT_AUTHOR_EMAIL=t GIT_COMMITTER_NAME=t GIT_COMMITTER_EMAIL=t
+git init -q -b other && git commit -q --allow-empty -m first
+# shellcheck disable=SC2016  # the inner shell's
+tidy() { checks eval 'tidy_keys() { echo; }; changed=1; run_check tidy check_tidy; exit "$failed"'; }
+contains 'no branch main' "$(tidy || true)" 'FAILED tidy'
+git branch main
+contains 'a branch main' "$(tidy)" 'ok tidy'
+if [ -n "$(PATH=/usr/local/go/bin:$PATH command -v gofmt)" ]; then
+	echo 'package x; func (' >go/broken.go
+	contains 'a file that gofmt cannot read' "$(checks run_check gofmt check_gofmt)" 'FAILED gofmt'
+	rm go/broken.go
+fi
+rm -rf .git
+
 step 'packages that stand twice'
 # shellcheck disable=SC2016  # the inner shell's
 twice=$(bash -c '. scripts/lib.sh && for list in ${!PACKAGES_@}; do declare -n names=$list && printf "%s\n" "${names[@]}"; done' | sort | uniq -d)
@@ -122,6 +142,11 @@ kill -INT "-$job"
 ends 0
 contains 'Ctrl-C' "$(cat "$WORK/run.log")" 'Ending maasd.' 'maasd has ended with 0.'
 says 2 no-such-option scripts/run --server -- --listen 127.0.0.1:0 --no-such-option
+
+step 'scripts/bench: a source that cannot be fetched'
+# shellcheck disable=SC2016  # the fake's
+printf '#!/bin/sh\n[ "$1" != mod ] || exit 1\necho go99.2.3\n' >"$WORK/new/go"
+says 1 'the contestant cannot be built' env PATH="$WORK/new:$PATH" scripts/bench prometheus --quick
 
 step 'scripts/build-prometheus: libmaas that a Prometheus has mapped, and one of another version'
 mkdir -p "$WORK/module/scripts" build/bin
