@@ -96,20 +96,23 @@ apt() {
 		"$@" >>"$APT_LOG" 2>&1 </dev/null
 }
 
+POLICY=/usr/sbin/policy-rc.d
+
 # Packages such as prometheus bring a service. The service is started neither now (dpkg asks policy-rc.d
 # first) nor at the next boot: the tests start what they need.
 install_without_services() {
-	local policy=/usr/sbin/policy-rc.d ours='' status=0 package unit
-	# A file with our name in it was left by an interrupted run.
-	if [ ! -e "$policy" ] || grep -q 'of MaaS' "$policy"; then
-		ours=1
-		printf '#!/bin/sh\n# scripts/lib.sh of MaaS: for as long as packages are installed\nexit 101\n' | as_root tee "$policy" >/dev/null
-		as_root chmod 755 "$policy"
-	fi
-	apt install --no-install-recommends "$@" || status=$?
-	if [ -n "$ours" ]; then
-		as_root rm -f "$policy"
-	fi
+	local status=0 package unit
+	(
+		# A file with our name in it was left by a run that was killed.
+		if [ ! -e "$POLICY" ] || grep -q 'of MaaS' "$POLICY"; then
+			trap 'as_root rm -f "$POLICY"' EXIT
+			trap 'exit 130' INT TERM HUP
+			printf '#!/bin/sh\n# scripts/lib.sh of MaaS: for as long as packages are installed\nexit 101\n' | as_root tee "$POLICY" >/dev/null
+			as_root chmod 755 "$POLICY"
+		fi
+		apt install --no-install-recommends "$@"
+	) || status=$?
+	[ "$status" != 130 ] || exit 130
 	command -v systemctl >/dev/null || return "$status"
 	for package; do
 		for unit in $(dpkg -L "$package" 2>/dev/null | sed -n 's|.*/systemd/system/\([^/@]*\.service\)$|\1|p'); do

@@ -102,6 +102,25 @@ fake "$PWD/build/tools/node/bin/node" v98.0.0
 fake "$PWD/build/tools/node/bin/npx" 1
 contains 'an old one beside one in build/tools' "$(found "$WORK/old" bring_node)" "$PWD/build/tools/node/bin/node"
 
+step 'an installation that is interrupted'
+printf '#!/bin/sh\necho installs >>"%s"\nexec sleep 60\n' "$WORK/apt" >"$WORK/old/apt-get"
+chmod +x "$WORK/old/apt-get"
+# shellcheck disable=SC2016  # the inner shell's
+printf '%s\n' '. scripts/lib.sh' 'as_root() { "$@"; }' 'apt_knows() { :; }' "POLICY=$WORK/policy" 'install_packages no-such-package' >"$WORK/install"
+set -m
+PATH=$WORK/old:$PATH bash "$WORK/install" 2>"$WORK/err" &
+job=$!
+set +m
+children+=("$job")
+wait_for 10 grep -qs installs "$WORK/apt"
+[ -x "$WORK/policy" ] || fail 'services would start'
+kill -INT "-$job"
+status=0
+wait "$job" || status=$?
+equal 'status' 130 "$status"
+[ ! -e "$WORK/policy" ] || fail 'the file that keeps services from starting is left'
+equal 'apt-get ran' installs "$(cat "$WORK/apt")"
+
 step 'scripts/softroce: the address of a device that is there; one without an address does not do'
 fake "$WORK/device/rdma" "'link mlx5_0/1 state DOWN netdev a0\nlink rxe0/1 state ACTIVE physical_state LINK_UP netdev b0'"
 fake "$WORK/device/ip" 'b0 UNKNOWN 192.0.2.7/24 192.0.2.8/24'
