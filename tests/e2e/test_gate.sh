@@ -23,7 +23,7 @@ add_test(NAME good COMMAND sh -ec "grep -q prepares $ENV{RAN}; echo good >>$ENV{
 add_test(NAME bad COMMAND sh -c "echo bad >>$ENV{RAN}; echo 'no <good>'; exit 1")
 add_test(NAME missing COMMAND /nonexistent)
 add_test(NAME waits
-	COMMAND sh -ec "grep -q prepares $ENV{RAN}; echo waits >>$ENV{RAN}; [ -e $ENV{RAN}.go ] || exec sleep 600")
+	COMMAND sh -ec "grep -q prepares $ENV{RAN}; echo $$ >$ENV{RAN}.pid; echo waits >>$ENV{RAN}; [ -e $ENV{RAN}.go ] || exec sleep 600")
 add_test(NAME skips COMMAND sh -c "echo skips >>$ENV{RAN}; echo 'no device'; exit 77")
 set_tests_properties(prepares good bad missing waits skips PROPERTIES LABELS unit SKIP_RETURN_CODE 77)
 set_tests_properties(prepares PROPERTIES FIXTURES_SETUP prepared)
@@ -31,7 +31,7 @@ set_tests_properties(good waits PROPERTIES FIXTURES_REQUIRED prepared)
 END
 export RAN=$WORK/ran PATH=$WORK/bin:$PATH
 
-# interrupted starts a long run, and ends it in the middle.
+# interrupted [SIGNAL] starts a long run, and ends it in the middle.
 interrupted() {
 	local job status=0
 	rm -f "$RAN" "$RAN.go"
@@ -41,9 +41,10 @@ interrupted() {
 	set +m
 	children+=("$job")
 	wait_for 60 grep -qs waits "$RAN"
-	kill -INT "-$job"
+	kill "-${1:-INT}" "-$job"
 	wait "$job" || status=$?
 	equal 'status' 130 "$status"
+	ended "$(cat "$RAN.pid")" || fail 'its tests go on'
 	touch "$RAN.go"
 }
 
@@ -74,7 +75,7 @@ equal 'ran' 1 "$(ran good)"
 touch new
 run --long
 equal 'ran' 4 "$(ran good)"
-MAAS_SEED=6 interrupted
+MAAS_SEED=6 interrupted HUP # its terminal is gone
 MAAS_SEED=7 run --long
 equal 'ran' 4 "$(ran good)"
 
