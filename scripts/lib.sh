@@ -57,11 +57,14 @@ need_writable_tree() {
 	fi
 }
 
-# sudo asks for a password on the terminal, whatever the standard input is.
+# sudo asks for a password on the terminal, whatever the standard input is; in the background, where that would
+# stop it, it does not ask.
 as_root() {
+	local group foreground
+	read -r _ _ _ _ group _ _ foreground _ </proc/self/stat
 	if [ "$(id -u)" = 0 ]; then
 		"$@"
-	elif { : </dev/tty; } 2>/dev/null; then
+	elif [ "$group" = "$foreground" ]; then
 		sudo -- "$@"
 	else
 		sudo -n -- "$@"

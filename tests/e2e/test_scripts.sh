@@ -102,6 +102,28 @@ fake "$PWD/build/tools/node/bin/node" v98.0.0
 fake "$PWD/build/tools/node/bin/npx" 1
 contains 'an old one beside one in build/tools' "$(found "$WORK/old" bring_node)" "$PWD/build/tools/node/bin/node"
 
+step 'sudo: asks first of all, and never in the background, where that would stop it'
+fake "$WORK/user/id" 1000
+# shellcheck disable=SC2016  # the fake's
+printf '#!/bin/sh\necho sudo "$@" >>"%s"\n' "$WORK/asked" >"$WORK/user/sudo"
+chmod +x "$WORK/user/sudo"
+cat >"$WORK/asks" <<'END'
+. scripts/lib.sh
+eval "$(sed -n '/^keep_root() {/,/^}/p' scripts/test)"
+sleep() { command sleep 0.2; }
+keep_root
+until grep -qx 'sudo -n true' ASKED; do sleep; done
+set -m
+as_root second &
+wait $!
+END
+sed -i "s|ASKED|$WORK/asked|" "$WORK/asks"
+PATH=$WORK/user:$PATH timeout 30 script -qec "bash $WORK/asks" /dev/null </dev/null
+equal 'on a terminal' 'sudo -- true,sudo -n true,sudo -n -- second' "$(uniq "$WORK/asked" | paste -sd ,)"
+rm "$WORK/asked"
+PATH=$WORK/user:$PATH setsid bash -c '. scripts/lib.sh && as_root third'
+equal 'without a terminal' 'sudo -n -- third' "$(cat "$WORK/asked")"
+
 step 'an installation that is interrupted'
 printf '#!/bin/sh\necho installs >>"%s"\nexec sleep 60\n' "$WORK/apt" >"$WORK/old/apt-get"
 chmod +x "$WORK/old/apt-get"
