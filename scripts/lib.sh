@@ -3,8 +3,10 @@
 # tree.
 set -euo pipefail
 shopt -s inherit_errexit
+unset CDPATH
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 cd "$ROOT"
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # where ip, depmod and their like are, also for those who are not root
 
 # Debian packages by purpose, each name once. `a|b`: either will do, and the first is installed.
 # shellcheck disable=SC2034  # used by the scripts that source this file

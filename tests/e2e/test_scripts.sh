@@ -19,8 +19,10 @@ says() {
 step 'wrong usage'
 for script in run test check bench softroce debian package build-prometheus with-maasd; do
 	says 2 "Try: scripts/$script --help" "scripts/$script" --bogus
-	contains 'help' "$("scripts/$script" --help)" "Usage: scripts/$script" 'Exit: '
+	contains 'help' "$(CDPATH=$PWD "scripts/$script" --help)" "Usage: scripts/$script" 'Exit: '
 done
+# shellcheck disable=SC2016  # the inner shell's
+equal 'a PATH without the directories for root' ldconfig "$(PATH=/usr/bin:/bin bash -c '. scripts/lib.sh && p=$(command -v ldconfig) && echo "${p##*/}"')"
 
 step 'a maasd that ends before it listens'
 says 1 'maasd ended with 0' env MAAS_BIN="$MAASD" timeout 60 scripts/with-maasd --version -- true
