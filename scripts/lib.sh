@@ -97,7 +97,7 @@ APT_LOG=build/apt.log
 
 # apt COMMAND... runs apt-get; its output goes to a log.
 apt() {
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
+	as_root env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
 		"$@" >>"$APT_LOG" 2>&1 </dev/null
 }
 

@@ -44,7 +44,7 @@ fetch_kernel() {
 }
 
 kernel_package() {
-	apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends:/ { print $2; exit }'
+	LC_ALL=C apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends:/ { print $2; exit }'
 }
 
 make_initrd() { # VERSION

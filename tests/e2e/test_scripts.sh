@@ -151,11 +151,14 @@ fake "$WORK/device/ip" 'b0 UNKNOWN 192.0.2.7/24 192.0.2.8/24'
 # shellcheck disable=SC2016  # the inner shell's
 equal 'the address' 192.0.2.7 "$(PATH=$WORK/device:$PATH SOFTROCE_ADDR=198.51.100.1 scripts/softroce -- sh -c 'echo "$SOFTROCE_ADDR"')"
 fake "$WORK/device/ip" ''
-fake "$WORK/device/apt-cache" ''
+# shellcheck disable=SC2016  # the fake's, and the inner shell's
+printf '#!/bin/sh\n[ "$LC_ALL" = C ] && echo "  Depends: linux-image" || echo "  Hängt ab von: linux-image"\n' >"$WORK/device/apt-cache"
+chmod +x "$WORK/device/apt-cache"
+equal 'the package, in German' linux-image "$(PATH=$WORK/device:$PATH LC_ALL='' bash -c '. scripts/lib.sh && . scripts/softroce.d/kernel.sh && kernel_package')"
 printf '#!/bin/sh\nexit 1\n' | tee "$WORK/device/apt-get" >"$WORK/device/modprobe"
 chmod +x "$WORK/device/apt-get" "$WORK/device/modprobe"
 # A machine would boot, of a kernel that cannot be fetched here.
-says 1 'apt-get update failed' env PATH="$WORK/device:$PATH" XDG_CACHE_HOME="$WORK/cache" scripts/softroce -- true
+says 1 'could not fetch linux-image' env PATH="$WORK/device:$PATH" XDG_CACHE_HOME="$WORK/cache" scripts/softroce -- true
 
 step 'scripts/run: maasd is killed, and Ctrl-C'
 run_until() { # LINE COMMAND...
