@@ -216,6 +216,16 @@ PATH=$WORK/new:$PATH scripts/build-prometheus --rdma --no-ui --output build/bin 
 equal 'what is mapped' old "$(head -c 3 <&"$mapped")"
 equal 'the libraries' "libmaas.so libmaas.so.0 $library" "$(cd build/bin && echo libmaas*)"
 
+step 'scripts/build-prometheus --offline: npm is not run, and a web UI that was built before is taken'
+mkdir -p "$WORK/module/web/ui" build/prometheus/ui-built/mantine-ui
+printf '#!/bin/sh\ntouch "%s"\n' "$WORK/npx-ran" >"$WORK/new/npx"
+says 0 'built without its web UI' env PATH="$WORK/new:$PATH" scripts/build-prometheus --offline --output build/bin
+[ ! -e "$WORK/npx-ran" ] || fail 'npx ran'
+echo 3.15.1 >build/prometheus/ui-built/version
+echo kept >build/prometheus/ui-built/mantine-ui/index.html
+PATH=$WORK/new:$PATH scripts/build-prometheus --offline --output build/bin 2>>"$WORK/build.log"
+equal 'the page' kept "$(cat build/prometheus/tree/prometheus/vendor/github.com/prometheus/prometheus/web/ui/static/mantine-ui/index.html)"
+
 step 'scripts/run --standby: the first one is killed, and Ctrl-C'
 first=$(python3 -c '
 import socket
