@@ -45,13 +45,13 @@ function noteRestart(before, view) {
 
 function answered(view) {
 	noteRestart(live.view, view);
-	live.view = view;
-	live.seenMs = Date.now();
-	live.failures = 0;
 	const troubles = troublesOf(view, live.restart);
 
 	showFigures(view);
 	showState(levelOf(troubles), headlineOf(troubles), summaryOf(view), troubles);
+	live.view = view;
+	live.seenMs = Date.now();
+	live.failures = 0;
 	at('figures').dataset.polls = ++live.polls;
 }
 
@@ -81,9 +81,12 @@ function failed(headline, detail) {
 function take(overview, stats) {
 	const answer = [overview, stats].find((one) => one && one.status !== 200 && one.status !== 403) ?? overview;
 	const error = answer.value?.error ?? {code: '', message: ''};
+	const figures = stats?.status === 200 ? stats.value : null;
 
 	if (overview.status === 200 && answer === overview) {
-		answered(viewOf(overview.value, stats?.status === 200 ? stats.value : null));
+		if (!overview.value?.boot_id || figures && !figures.pool_stats)
+			throw new TypeError('no answer of a maasd');
+		answered(viewOf(overview.value, figures));
 	} else if (answer.status === 401 || error.code === 'forbidden') {
 		refused(error, answer.status);
 	} else if (answer.status === 429) {
@@ -112,12 +115,12 @@ function schedule() {
 async function askBoth(signal) {
 	try {
 		const overview = await ask('overview', signal);
-		const stats = overview.status === 200 && overview.value.sees !== 'own' ? await ask('stats', signal) : null;
+		const stats = overview.status === 200 && overview.value?.sees !== 'own' ? await ask('stats', signal) : null;
 
 		return {overview, stats};
 	} catch (error) {
 		return {silence: error.name === 'AbortError' ? `No answer within ${PATIENCE_MS / 1000} s` :
-			'It ended, its host or the network is down, or its certificate is not taken'};
+			'It ended, its host or the network is down, its certificate is not taken, or a proxy wants a login'};
 	}
 }
 
@@ -137,9 +140,12 @@ async function poll() {
 			failed('The server does not answer.', silence);
 		else
 			take(overview, stats);
-	} finally {
-		schedule();
+	} catch (error) { // a proxy answered in the server's place, or a server of another version
+		console.error(error);
+		failed('This is not the answer of a maasd.', 'Load this page again: a proxy wants a login, or the server has ' +
+			'another version now');
 	}
+	schedule();
 }
 
 // Forgets the question that is under way, and asks anew.

@@ -358,6 +358,19 @@ def test_proxy(browser, program, _axe):
         equal("the console", [], browser.complaints())
 
 
+def test_strangers(browser, program, _axe):
+    """What is no answer of a maasd, as of a proxy whose login has lapsed, is never taken for one."""
+    with page(browser, program):
+        for change in ["'<html>Log in</html>'", "'null'", "'{}'", "text.replace('\"memory\"', '\"other\"')",
+                       "path === 'stats' ? '<html>Log in</html>' : text"]:
+            browser.run(f"window.change = (text, path) => {change}")
+            wait_for(browser, "This is not the answer of a maasd.", "Load this page again")
+            browser.run("window.change = undefined")
+            browser.until("it goes on", lambda shown: shown["headline"].startswith("Healthy."))
+        said = [line for line in browser.complaints() if "TypeError" not in line]
+        equal("the console", [], said)
+
+
 # ---- a server that ends, hangs, and comes back
 
 def test_restart(browser, program, _axe):
@@ -402,7 +415,7 @@ def test_hidden(browser, program, _axe):
 
 
 TESTS = [test_figures, test_any_number, test_names, test_access, test_without_scripts, test_tokens, test_draining,
-         test_connections, test_certificate, test_proxy, test_restart, test_hidden]
+         test_connections, test_certificate, test_proxy, test_strangers, test_restart, test_hidden]
 
 
 def main():
