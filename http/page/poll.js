@@ -81,6 +81,7 @@ function failed(headline, detail) {
 function take(overview, stats) {
 	const answer = [overview, stats].find((one) => one && one.status !== 200 && one.status !== 403) ?? overview;
 	const error = answer.value?.error ?? {code: '', message: ''};
+	const words = error.message || `Status ${answer.status}`;
 	const figures = stats?.status === 200 ? stats.value : null;
 
 	if (overview.status === 200 && answer === overview) {
@@ -91,9 +92,9 @@ function take(overview, stats) {
 		refused(error, answer.status);
 	} else if (answer.status === 429) {
 		live.waitMs = 1000 * answer.retryS;
-		failed('The server asks to wait.', `Too many requests failed here; the next one in ${answer.retryS} s`);
+		failed('The server asks to wait.', `${words}; the next request in ${answer.retryS} s`);
 	} else {
-		failed('The server refuses to answer.', error.message || `Status ${answer.status}`);
+		failed('The server refuses to answer.', words);
 	}
 }
 

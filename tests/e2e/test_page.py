@@ -63,6 +63,11 @@ def get(server, path, headers=None):
     return json.loads(data)
 
 
+def wait_for(browser, words, details):
+    shown = browser.until(f"the page says: {words}", lambda shown: words in shown["headline"])
+    assert re.search(details, shown["troubles"]), shown["troubles"]
+
+
 def says(browser, node, pattern):
     text = browser.text(node)
     assert re.search(pattern, text), f"{node}: {text}"
@@ -274,7 +279,7 @@ def check_patience(browser, server, token):
     for _ in range(25):
         server.send("GET", "/stats", {"Authorization": "Bearer mt_wrong"})
     browser.open(server.url)
-    browser.until("the server asks to wait", lambda shown: "asks to wait" in shown["headline"])
+    wait_for(browser, "asks to wait", r"too many requests from this address proved nothing; .*; the next .* in \d+ s\.")
     asked = browser.run("return performance.getEntriesByType('resource').length")
     time.sleep(3)
     equal("questions", asked, browser.run("return performance.getEntriesByType('resource').length"))
@@ -283,12 +288,23 @@ def check_patience(browser, server, token):
     browser.until("the token is taken", lambda shown: shown["level"] == "ok")
 
 
+def test_quota(browser, program, _axe):
+    """A principal that has all its connections is told that."""
+    with tempfile.TemporaryDirectory() as directory, maasd(program, "--auth-file", write_principals(
+            os.path.join(directory, "principals"), {"ops": "admin max-connections=1"})) as server:
+        taken = http.client.HTTPConnection(*server.address)
+        taken.request("GET", "/health", headers=bearer("ops"))
+        taken.getresponse().read()
+        browser.open(server.url)
+        browser.until("a token is asked for", lambda shown: "wants a token" in shown["headline"])
+        browser.tab_to("token-text", token_of("ops"), Keys.ENTER)
+        wait_for(browser, "asks to wait", r"the principal ops has as many connections .*; the next request in \d+ s\.")
+        taken.close()
+        browser.until("the connection is free", lambda shown: shown["level"] == "ok")
+        only_network(browser)
+
+
 # ---- what is wrong with the server itself
-
-def wait_for(browser, words, details):
-    shown = browser.until(f"the page says: {words}", lambda shown: words in shown["headline"])
-    assert re.search(details, shown["troubles"]), shown["troubles"]
-
 
 def test_draining(browser, program, axe):
     with page(browser, program, "--drain-delay", "60") as server:
@@ -414,8 +430,8 @@ def test_hidden(browser, program, _axe):
         browser.next_poll()
 
 
-TESTS = [test_figures, test_any_number, test_names, test_access, test_without_scripts, test_tokens, test_draining,
-         test_connections, test_certificate, test_proxy, test_strangers, test_restart, test_hidden]
+TESTS = [test_figures, test_any_number, test_names, test_access, test_without_scripts, test_tokens, test_quota,
+         test_draining, test_connections, test_certificate, test_proxy, test_strangers, test_restart, test_hidden]
 
 
 def main():
