@@ -39,7 +39,7 @@ function noteRestart(before, view) {
 		return;
 	const gone = before.arena.id !== view.arena.id;
 
-	live.restart = {ms: Date.now(), lost: gone && before.pool.lent > 0, kept: !gone};
+	live.restart = {ms: Date.now(), seenMs: live.seenMs, lost: gone && before.pool.lent > 0, kept: !gone};
 	forget();
 }
 

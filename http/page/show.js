@@ -205,12 +205,13 @@ function showRefusals({refusals, timestamp, sees}) {
 
 const KEPT = 150; // polls: five minutes
 const SPAN = 5; // polls that a rate is the mean of
-const history = {counts: [], rates: [], latencies: []};
+const FEWEST = 3; // polls that make a rate: times are whole seconds, and two of them are a rough measure
+const GAP_S = 10; // behind which rates begin anew: the page was hidden, or the server away
+const history = {counts: [], points: []};
 
 function forget() {
 	history.counts = [];
-	history.rates = [];
-	history.latencies = [];
+	history.points = [];
 }
 
 function countsOf({requests, uptime}) {
@@ -249,12 +250,15 @@ function requestCells(one, before, seconds, bounds) {
 	];
 }
 
-function sparkWords(values, what, words) {
-	const now = values.at(-1);
+// The points hold the value under this name.
+function showSpark(name, what, words) {
+	const {points} = history;
+	const values = points.map((point) => point[name]);
 
-	if (now === undefined)
-		return `${what}: measured while this page is open`;
-	return `${what}: ${words(now)} now, ${words(Math.max(...values))} at most in ${duration(2 * values.length)}`;
+	put(at(`${name}-text`), !points.length ? `${what}: measured while this page is open` :
+		`${what}: ${words(values.at(-1))} now, ${words(Math.max(...values))} at most in ` +
+		duration(points.at(-1).to - points[0].from));
+	fillSpark(name, values, KEPT);
 }
 
 // An answer may be some seconds old and two answers the same: such a poll adds nothing.
@@ -264,14 +268,18 @@ function addCounts(view) {
 
 	if (before && before.at >= now.at)
 		return;
+	if (before && now.at - before.at > GAP_S)
+		forget();
 	history.counts = [...history.counts, now].slice(-SPAN - 1);
-	if (!before)
+	if (history.counts.length < FEWEST)
 		return;
 	const first = history.counts[0];
 	const count = now.all.count - first.all.count;
 
-	history.rates = [...history.rates, count / (now.at - first.at)].slice(-KEPT);
-	history.latencies = [...history.latencies, count ? (now.all.sum - first.all.sum) / count : 0].slice(-KEPT);
+	history.points = [...history.points, {
+		from: first.at, to: now.at, rate: count / (now.at - first.at),
+		latency: count ? (now.all.sum - first.all.sum) / count : 0,
+	}].slice(-KEPT);
 }
 
 function showRequests(view) {
@@ -281,16 +289,15 @@ function showRequests(view) {
 	addCounts(view);
 	const first = history.counts[0];
 	const now = history.counts.at(-1);
+	const seconds = history.counts.length < FEWEST ? 0 : now.at - first.at;
 
-	put(at('rate-text'), sparkWords(history.rates, 'Per second', rate));
-	put(at('latency-text'), sparkWords(history.latencies, 'Mean time', brief));
-	fillSpark('rate', history.rates, KEPT);
-	fillSpark('latency', history.latencies, KEPT);
+	showSpark('rate', 'Per second', rate);
+	showSpark('latency', 'Mean time', brief);
 	put(at('requests-note'), `${many(view.requests.connections, 'open connection')}; each address takes ` +
 		`${number(view.requests.max_connections)}. ` +
 		`${many(view.requests.active, 'request')} under way; this page's own are among them.`);
 	fillRows('requests-rows', [...now.by.values()].map((one) =>
-		requestCells(one, first.by.get(one.operation), now.at - first.at, view.requests.bucket_seconds)));
+		requestCells(one, first.by.get(one.operation), seconds, view.requests.bucket_seconds)));
 }
 
 // ---- all of it

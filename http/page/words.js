@@ -212,7 +212,7 @@ function notes(view, restart) {
 			headline: restart.lost ? 'The server was restarted, and lent memory was lost' : 'The server was restarted',
 			detail: `It runs for ${duration(view.uptime)}. ${restart.lost ?
 				'All allocations from before are gone; with --memory-file they would have stayed.' :
-				restart.kept ? 'Lent memory was kept.' : 'Nothing was lent before.'}`,
+				restart.kept ? 'Lent memory was kept.' : `At ${clock(restart.seenMs)}, nothing was lent.`}`,
 		});
 	if (view.sees === 'own')
 		out.push({

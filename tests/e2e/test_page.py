@@ -154,6 +154,22 @@ def test_figures(browser, program, _axe):
         says(browser, "requests", "POST /allocate")
 
 
+def test_rates(browser, program, _axe):
+    """Rates go by the server's time, and begin anew behind a gap, as when the page was hidden."""
+    with page(browser, program):
+        browser.until("rates show", lambda _: "at most in" in browser.text("rate-text"))
+        # From now on four seconds of the server between two polls, and two long gaps.
+        browser.run("""window.texts = [];
+            window.change = (text, path) => path !== "overview" ? text : text.replace(/"uptime_seconds":\d+/, () => {
+                window.texts.push(document.getElementById("rate-text").innerText);
+                return `"uptime_seconds":${1000 * (window.texts.length > 5 ? 2 : 1) + 4 * window.texts.length}`;
+            })""")
+        browser.until("seven polls", lambda _: browser.run("return window.texts.length") > 7)
+        texts = browser.run("return window.texts")
+        for polls, words in (1, "measured"), (2, "measured"), (3, "in 8.s$"), (5, "in 16.s$"), (6, "measured"):
+            assert re.search(words, texts[polls]), f"after {polls} polls: {texts}"
+
+
 def test_any_number(browser, program, _axe):
     """A thousand allocations or many more: the same page."""
     with maasd(program) as server:
@@ -407,6 +423,9 @@ def test_restart(browser, program, _axe):
         browser.until("their age shows", lambda _: re.search("figures are .* old", browser.text("freshness")))
         server.process.send_signal(signal.SIGCONT)
         browser.until("it goes on", lambda shown: "does not answer" not in shown["headline"])
+    with maasd(program, port=port):
+        browser.until("another restart shows", lambda shown: re.search(
+            r"The server was restarted\. .* At \d\d:\d\d:\d\d, nothing was lent\.", shown["troubles"]), 60)
     only_network(browser)
 
 
@@ -430,8 +449,9 @@ def test_hidden(browser, program, _axe):
         browser.next_poll()
 
 
-TESTS = [test_figures, test_any_number, test_names, test_access, test_without_scripts, test_tokens, test_quota,
-         test_draining, test_connections, test_certificate, test_proxy, test_strangers, test_restart, test_hidden]
+TESTS = [test_figures, test_rates, test_any_number, test_names, test_access, test_without_scripts,
+         test_tokens, test_quota, test_draining, test_connections, test_certificate, test_proxy,
+         test_strangers, test_restart, test_hidden]
 
 
 def main():
