@@ -3,11 +3,6 @@
 // /stats says what is now, /overview may be some seconds old: so what both have comes from /stats.
 function viewOf(overview, stats) {
 	const {memory} = overview;
-	const classes = stats?.pool_stats ?? overview.classes?.map((one) => ({
-		slab_size: one.slab_size, total_slabs: one.slabs, free_slabs: one.free, used_slabs: one.used,
-		waiting_slabs: one.waiting, quarantined_slabs: one.quarantined,
-		allocated_bytes: one.lent_bytes, requested_bytes: one.asked_bytes,
-	})) ?? null;
 
 	return {
 		...overview, uptime: overview.uptime_seconds, numOwners: stats?.owners ?? 0,
@@ -17,7 +12,7 @@ function viewOf(overview, stats) {
 			lent: stats?.total_allocated_bytes ?? memory.allocated_bytes,
 			asked: stats?.total_in_use_bytes ?? memory.in_use_bytes,
 		},
-		classes: classes?.map((one) => ({
+		classes: stats?.pool_stats.map((one) => ({
 			slab_size: one.slab_size, total: one.total_slabs, free: one.free_slabs, used: one.used_slabs,
 			quarantined: one.quarantined_slabs, held: one.waiting_slabs + one.quarantined_slabs,
 			lent: one.allocated_bytes, asked: one.requested_bytes,
@@ -192,7 +187,7 @@ function rdmaWork({connections, grants, registered_bytes: registered, bind, revo
 function showRefusals({refusals, timestamp, sees}) {
 	showNote('refusals', refusals, sees !== 'own', 'No request was refused since the start.', 'Newest first.', 'Newest first');
 	if (refusals.total)
-		put(at('refusals-note'), `${sees === 'own' ? 'Yours, newest' : 'Newest'} first; ${many(refusals.total, 'request')} since the start.`);
+		put(at('refusals-note'), `Newest first; ${many(refusals.total, 'request')} since the start.`);
 	fillRows('refusals-rows', refusals.items.map((one) => [
 		{text: `${duration(timestamp - one.timestamp)}${NBSP}ago`},
 		{text: `${refusalWords(one)} (${one.status}${one.count > 1 ? `, ${number(one.count)} times` : ''})`},
