@@ -146,10 +146,14 @@ function showSessions({sessions, sees}) {
 }
 
 function showLeases({leases, sees}) {
-	showNote('leases', leases, sees === 'all', 'No allocation has a lease that ends soon.',
+	const {items, whole} = leases;
+
+	// The total is of all leases; the items are of those alone that end soon.
+	showNote('leases', {items, total: items.length ? leases.total : 0}, sees === 'all',
+		whole ? `No lease ends within ${duration(leases.within_seconds)}.` : 'Of the leases that were looked at, none.',
 		`${many(leases.total ?? 0, 'allocation')} with a lease.`,
-		leases.whole ? 'Those that end first' : 'Some of those that end first');
-	fillRows('leases-rows', leases.items.map((one) => [
+		whole ? 'Those that end first' : 'Some of those that end first');
+	fillRows('leases-rows', items.map((one) => [
 		{text: one.owner ? visible(one.owner) : '(no owner)', name: true},
 		{text: one.id},
 		figure(bytes(one.bytes), one.bytes),

@@ -170,6 +170,15 @@ def test_rates(browser, program, _axe):
             assert re.search(words, texts[polls]), f"after {polls} polls: {texts}"
 
 
+def test_words(browser, program, _axe):
+    """What stands beside the figures is true of them."""
+    with maasd(program) as server:
+        server.json("POST", "/allocate", {"size_bytes": MIB - 1, "owner": "a", "lifetime": "ttl", "ttl_seconds": 86400})
+        browser.open(server.url)
+        browser.allocations(1)
+        says(browser, "leases-note", r"^No lease ends within 68.min\.$")
+
+
 def test_any_number(browser, program, _axe):
     """A thousand allocations or many more: the same page."""
     with maasd(program) as server:
@@ -449,7 +458,7 @@ def test_hidden(browser, program, _axe):
         browser.next_poll()
 
 
-TESTS = [test_figures, test_rates, test_any_number, test_names, test_access, test_without_scripts,
+TESTS = [test_figures, test_rates, test_words, test_any_number, test_names, test_access, test_without_scripts,
          test_tokens, test_quota, test_draining, test_connections, test_certificate, test_proxy,
          test_strangers, test_restart, test_hidden]
 
