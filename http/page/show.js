@@ -27,7 +27,7 @@ function showPool({pool, classes, extents}) {
 	fillBar([
 		{text: 'Asked for', value: pool.asked, colour: '--asked'},
 		{text: 'Lost to rounding', value: pool.lent - pool.asked, colour: '--rounding'},
-		{text: 'Held back until zeroed', value: Math.max(0, held), colour: '--held'},
+		{text: 'Held back until zeroed, or in quarantine', value: Math.max(0, held), colour: '--held'},
 		{text: 'Free, with memory', value: Math.max(0, pool.backed - pool.lent - held), colour: '--backed'},
 		{text: 'Not taken from the host yet', value: Math.max(0, pool.max - pool.backed)},
 	], pool.max);
@@ -118,8 +118,8 @@ function showNote(id, {total, items}, whole, none, all, first) {
 	put(at(`${id}-note`), whole ? words : `Of what you may see: ${words[0].toLowerCase()}${words.slice(1)}`);
 }
 
-function showOwners({owners, pool, memory, sees}) {
-	const rest = memory.allocated_bytes - owners.items.reduce((sum, one) => sum + one.bytes, 0);
+function showOwners({owners, memory: {allocated_bytes: lent}, sees}) {
+	const rest = lent - owners.items.reduce((sum, one) => sum + one.bytes, 0);
 
 	const nameless = sees === 'all' && rest > 0 ? ` ${bytes(rest)} is lent without an owner's name.` : '';
 
@@ -129,7 +129,7 @@ function showOwners({owners, pool, memory, sees}) {
 		{text: visible(one.owner), name: true},
 		figure(number(one.allocations), one.allocations),
 		figure(bytes(one.bytes), one.bytes),
-		{text: `${percent(one.bytes, pool.lent)} of what is lent`, part: pool.lent ? one.bytes / pool.lent : 0},
+		{text: `${percent(one.bytes, lent)} of what is lent`, part: lent ? one.bytes / lent : 0},
 	]));
 }
 

@@ -5,7 +5,7 @@ const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 const WORD_OF_REFUSAL = {
 	pool_exhausted: 'no room in the pool', quota_exhausted: 'the quota is used up',
 	grants_exhausted: 'no RDMA key is left (--max-grants)', device_limit: 'the card has no RDMA key left',
-	out_of_memory: 'the host has no memory left', too_many: 'a limit of the server is reached',
+	out_of_memory: 'the host has no memory left', too_many: 'too many: a limit, or proofs that failed',
 	too_many_connections: 'too many connections', too_large: 'larger than the largest class',
 	body_too_large: 'the body is too large', unauthenticated: 'no proof, or a wrong one',
 	forbidden: 'the principal may not do this', foreign_host: 'the Host header names another server',
@@ -43,12 +43,12 @@ function many(value, one, several) {
 	return `${number(value)} ${value === 1 ? one : several ?? `${one}s`}`;
 }
 
-// Three digits that count: 312 MiB, 1.5 GiB.
+// Three digits that count: 312 MiB, 1.5 GiB. Not 1024 KiB: that is how 1023.5 is rounded.
 function bytes(value) {
 	let unit = 0;
 	let rest = value;
 
-	while (rest >= 1024 && unit < UNITS.length - 1) {
+	while (rest >= 1023.5 && unit < UNITS.length - 1) {
 		rest /= 1024;
 		unit++;
 	}
@@ -93,7 +93,7 @@ function visible(name) {
 }
 
 function refusalWords(item) {
-	if (item.code === 'quota_exhausted' && item.quota)
+	if (item.quota)
 		return `the quota of ${WORD_OF_QUOTA[item.quota] ?? item.quota} is used up`;
 	return WORD_OF_REFUSAL[item.code] ?? item.code.replaceAll('_', ' ');
 }

@@ -177,6 +177,13 @@ def test_words(browser, program, _axe):
         browser.open(server.url)
         browser.allocations(1)
         says(browser, "leases-note", r"^No lease ends within 68.min\.$")
+        says(browser, "classes-rows", r"\t1.MiB\t1.MiB\t")
+        # /overview may be older than /stats, where there are four times as many bytes: shares are those of one answer.
+        browser.run("""window.change = (text) => text.replace(/"total_allocated_bytes":(\\d+)/,
+            (_, lent) => `"total_allocated_bytes":${4 * lent}`)""")
+        browser.until("more is lent", lambda shown: "4 MiB of 64 MiB lent" in shown["headline"])
+        equal("the share", "100\u00a0% of what is lent",
+              browser.run("return document.querySelector('#owners-rows meter').title"))
 
 
 def test_any_number(browser, program, _axe):
@@ -326,6 +333,7 @@ def test_quota(browser, program, _axe):
         wait_for(browser, "asks to wait", r"the principal ops has as many connections .*; the next request in \d+ s\.")
         taken.close()
         browser.until("the connection is free", lambda shown: shown["level"] == "ok")
+        says(browser, "refusals-rows", r"the quota of connections is used up \(429")
         only_network(browser)
 
 
