@@ -145,6 +145,9 @@ def judge_metrics(boards, served, source):
     docs = named_in(os.path.join(source, "docs", "operations.md"), "maas|prometheus_tsdb")
     if len(ops) < 20 or not docs:
         yield f"only {len(ops)} and {len(docs)} metrics are named in ops/ and docs/operations.md"
+    for name in re.findall(r"^# HELP (\S+) .* 0: ", served, re.M):
+        if re.search(name + r"\{[^}]*\}(?! > 0)", text):
+            yield f"0 of {name} is no value, and a panel takes it for one"
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)", served, re.M))
     parts = {name + part for name, kind in types.items() if kind in ("histogram", "summary")
              for part in ("_bucket", "_sum", "_count")}
