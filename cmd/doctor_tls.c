@@ -83,6 +83,8 @@ static const char *names_of(gnutls_x509_crt_t cert, char names[NAMES_BYTES])
 		size_t len = sizeof(text) - 1;
 		int type = gnutls_x509_crt_get_subject_alt_name(cert, i, text, &len, NULL);
 
+		if (type == GNUTLS_E_SHORT_MEMORY_BUFFER)
+			continue; /* a long one: others may be short */
 		if (type < 0)
 			break;
 		text[len] = '\0';
@@ -123,6 +125,14 @@ static void check_dates(struct report *report, gnutls_x509_crt_t cert, const cha
 			    left < 172800 ? "hours" : "days", date, names);
 }
 
+static bool is_valid_now(gnutls_x509_crt_t cert)
+{
+	time_t now = time(NULL);
+
+	return gnutls_x509_crt_get_activation_time(cert) <= now &&
+	       now <= gnutls_x509_crt_get_expiration_time(cert);
+}
+
 static bool is_for(gnutls_x509_crt_t cert, const char *purpose)
 {
 	return gnutls_x509_crt_check_key_purpose(cert, purpose, 0) != 0;
@@ -161,8 +171,13 @@ static void check_own(struct report *report, const struct target *target)
 			doctor_find(report, PROBLEM, "certificate",
 				    "issue it with the extended key usage clientAuth",
 				    "the certificate of this side is not for clients");
-		for (unsigned int i = 0; i < count; i++)
+		for (unsigned int i = 0; i < count; i++) {
+			if (i && !is_valid_now(chain[i]))
+				check_dates(report, chain[i],
+					    "CA behind the certificate of this side",
+					    CLIENT_RENEWS);
 			gnutls_x509_crt_deinit(chain[i]);
+		}
 	}
 	gnutls_free(text.data);
 }
@@ -193,23 +208,52 @@ static int connect_to(const struct target *target)
 	return fd;
 }
 
-static void check_issuer(struct report *report, const struct target *target, unsigned int status)
+/* What GnuTLS says of a certificate for which there are no words here. */
+static void find_untrusted(struct report *report, gnutls_session_t session, unsigned int status)
 {
-	if (status & GNUTLS_CERT_SIGNER_NOT_FOUND)
+	gnutls_datum_t text;
+
+	if (gnutls_certificate_verification_status_print(
+		    status, gnutls_certificate_type_get2(session, GNUTLS_CTYPE_PEERS), &text, 0))
+		return;
+	doctor_find(report, PROBLEM, "CA", "issue the server's certificate anew", "%.*s",
+		    (int)text.size - 1, text.data); /* it ends with a blank */
+	gnutls_free(text.data);
+}
+
+/* `dates_said`: those of the server's certificate are wrong, and that was said. */
+static void check_issuer(struct report *report, const struct target *target,
+			 gnutls_session_t session, bool dates_said)
+{
+	const char *cas = target->ca_file ? target->ca_file : "those that this machine knows";
+	unsigned int dates = GNUTLS_CERT_EXPIRED | GNUTLS_CERT_NOT_ACTIVATED;
+	unsigned int status;
+	int r = gnutls_certificate_verify_peers2(session, &status);
+
+	if (r)
+		doctor_find(report, PROBLEM, "CA", "issue the server's certificate anew",
+			    "the server's certificate cannot be verified: %s", gnutls_strerror(r));
+	else if (status & GNUTLS_CERT_SIGNER_NOT_FOUND)
 		doctor_find(report, PROBLEM, "CA",
 			    target->ca_file
 				    ? "get the CA file that belongs to the server"
 				    : "give the CA file of the server: --ca-file, MAAS_CA_FILE",
-			    "the server's certificate is not from a CA in %.128s",
-			    target->ca_file ? target->ca_file : "those that this machine knows");
+			    "the server's certificate is not from a CA in %.128s", cas);
 	else if (status & GNUTLS_CERT_SIGNER_NOT_CA || status & GNUTLS_CERT_SIGNATURE_FAILURE ||
 		 status & GNUTLS_CERT_INSECURE_ALGORITHM)
 		doctor_find(report, PROBLEM, "CA", "issue the server's certificate anew",
 			    "the server's certificate has a signature that proves nothing");
+	else if (status & dates && !dates_said)
+		doctor_find(report, PROBLEM, "CA",
+			    "renew that CA, there and in the CA file of this side",
+			    "between the server's certificate and %.128s, a CA has expired or is "
+			    "not valid yet",
+			    cas);
+	else if (status & ~(dates | GNUTLS_CERT_INVALID))
+		find_untrusted(report, session, status);
 	else
 		doctor_find(report, FINE, "CA", NULL,
-			    "the server's certificate is from a CA in %.128s",
-			    target->ca_file ? target->ca_file : "those that this machine knows");
+			    "the server's certificate is from a CA in %.128s", cas);
 }
 
 static void check_certificate(struct report *report, const struct target *target,
@@ -217,13 +261,14 @@ static void check_certificate(struct report *report, const struct target *target
 {
 	unsigned int count = 0;
 	const gnutls_datum_t *list = gnutls_certificate_get_peers(session, &count);
-	unsigned int status = 0;
 	gnutls_x509_crt_t cert;
+	bool dates_said = false;
 
 	if (!count || gnutls_x509_crt_init(&cert))
 		return;
 	if (!gnutls_x509_crt_import(cert, &list[0], GNUTLS_X509_FMT_DER)) {
 		check_dates(report, cert, "server's certificate", SERVER_RENEWS);
+		dates_said = !is_valid_now(cert);
 		if (!gnutls_x509_crt_check_hostname(cert, target->name))
 			doctor_find(
 				report, PROBLEM, "name",
@@ -236,8 +281,7 @@ static void check_certificate(struct report *report, const struct target *target
 				    "the server's certificate is not for servers");
 	}
 	gnutls_x509_crt_deinit(cert);
-	if (!gnutls_certificate_verify_peers2(session, &status))
-		check_issuer(report, target, status);
+	check_issuer(report, target, session, dates_said);
 }
 
 static void check_handshake(struct report *report, const struct target *target,

@@ -24,9 +24,19 @@ class Certificates:
         text = subprocess.run(["openssl", "x509", "-help"], capture_output=True, text=True, check=False)
         return option in text.stdout + text.stderr
 
-    def make_ca(self, name):
+    def dates(self, days):
+        if days < 0 and self.knows("-not_before"):  # and then it refuses negative days
+            return ["-not_before", "20200101000000Z", "-not_after", "20200102000000Z"]
+        return ["-days", str(days)]
+
+    def make_ca(self, name, *extensions):
         self.openssl("req", "-x509", *KEY, "-keyout", name + ".key", "-out", name + ".pem", "-subj", "/CN=" + name,
-                     "-days", "30", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+                     "-days", "30", *(part for one in ["keyUsage=critical,keyCertSign,cRLSign", *extensions]
+                                      for part in ["-addext", one]))
+
+    def make_expired_ca(self, name, ca):
+        """What `ca` was before it was renewed with the same key."""
+        self.openssl("x509", "-in", ca + ".pem", "-signkey", ca + ".key", "-out", name + ".pem", *self.dates(-1))
 
     def make_crl(self, ca="ca", hours=30 * 24):
         """CA.crl, which revokes nothing, and is to be replaced in so many hours."""
@@ -42,8 +52,6 @@ class Certificates:
         self.openssl("req", "-new", *KEY, "-keyout", name + ".key", "-out", name + ".csr", "-subj", "/CN=" + name)
         with open(self.path(name + ".ext"), "w", encoding="ascii") as file:
             file.write(f"subjectAltName={names}\nextendedKeyUsage={usage}\n")
-        dates = ["-days", str(days)]
-        if days < 0 and self.knows("-not_before"):  # and then it refuses negative days
-            dates = ["-not_before", "20200101000000Z", "-not_after", "20200102000000Z"]
         self.openssl("x509", "-req", "-in", name + ".csr", "-CA", ca + ".pem", "-CAkey", ca + ".key",
-                     "-CAcreateserial", "-extfile", name + ".ext", "-out", name + ".pem", *dates)
+                     "-CAcreateserial", "-extfile", name + ".ext", "-out", name + ".pem",
+                     *self.dates(days))

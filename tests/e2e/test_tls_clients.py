@@ -102,6 +102,8 @@ def refused_servers(maas):
     refused(maas, ["is not from a CA in other-ca.pem"], url, "--ca-file", "other-ca.pem")
     refused(maas, ["http://localhost", "speaks TLS: use https://localhost"], front("server").url("http"))
     refused(maas, ["has expired", "clock"], front("expired").url(), *CA)
+    refused(maas, ["has expired"], url, "--ca-file", "late-ca.pem")
+    fails(maas, [], "health", "--url", front("beyond").url(), "--ca-file", "bounded-ca.pem")
     refused(maas, ["is not for localhost", "--server-name"], front("elsewhere").url(), *CA)
     refused(maas, ["is not for 127.0.0.1", "--server-name"], front("named").url(host="127.0.0.1"), *CA)
     refused(maas, ["is not for other.example"], url, *CA, "--server-name", "other.example")
@@ -173,6 +175,10 @@ def doctor(maas):
              {"key": "ok", "tls": "ok", "certificate": "ok", "CA": "ok", "clock": "ok"}),
             (["--url", secure.url, *proof("late")], {"certificate": "problem"}),
             (["--url", secure.url, *proof("server")], {"certificate": "problem"}),
+            (["--url", secure.url, "--cert-file", "late-chain.pem", "--key-file", "team.key"],
+             {"certificate": "problem"}),
+            (["--url", secure.url, "--ca-file", "late-ca.pem"], {"certificate": "ok", "CA": "problem"}),
+            (["--url", front("beyond").url(), "--ca-file", "bounded-ca.pem"], {"certificate": "ok", "CA": "problem"}),
             (["--url", ill.url(), "--ca-file", "other-ca.pem"],
              {"tls": "ok", "certificate": "problem", "name": "problem", "CA": "problem"}),
             (["--url", f"https://localhost:{server.port}"], {"tls": "problem"})):
@@ -182,6 +188,8 @@ def doctor(maas):
             order = ["ok", "note", "warning", "problem"]
             worst[finding["check"]] = max(worst.get(finding["check"], "ok"), finding["grade"], key=order.index)
         assert worst.items() >= grades.items(), f"{maas} doctor {arguments}: {output.decode()}"
+    _, output, _ = run(maas, "doctor", *CA, "--url", front("wordy").url())
+    assert b"(names: localhost, https://" in output, f"{maas} doctor: {output.decode()}"
 
 
 def ask_as_team(maas):
@@ -257,8 +265,12 @@ def changes(maas):
 def prepare():
     for name in ("ca", "other-ca"):
         certs.make_ca(name)
+    certs.make_expired_ca("late-ca", "ca")
+    certs.make_ca("bounded-ca", "nameConstraints=critical,permitted;DNS:memory.example")
+    certs.make("beyond", ca="bounded-ca")
     certs.make("server")
     certs.make("server2", ca="other-ca")
+    certs.make("wordy", f"URI:https://{'x' * 500}/,DNS:localhost,URI:https://short")
     certs.make("named", "DNS:localhost")
     certs.make("elsewhere", "DNS:memory.example")
     certs.make("expired", days=-1)
@@ -270,6 +282,7 @@ def prepare():
     certs.openssl("pkcs8", "-topk8", "-in", "team.key", "-passout", "pass:secret", "-out", "locked.key")
     os.chmod(certs.path("locked.key"), 0o600)
     replace("both-ca.pem", "ca.pem", "other-ca.pem")
+    replace("late-chain.pem", "team.pem", "late-ca.pem")
     replace("team.both", "team.pem", "team.key")
     replace("open.key", "team.key")
     os.chmod(certs.path("open.key"), 0o644)
