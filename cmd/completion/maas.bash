@@ -27,7 +27,7 @@ _maas() {
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		option=${COMP_WORDS[i]}
 		case $option in
-		--json | --help | --version | --hold) continue ;;
+		--json | --help | --version | --hold | --no-owner) continue ;;
 		--*) ;;
 		*)
 			if [ -z "$command" ]; then command=$option; else arguments=$((arguments + 1)); fi

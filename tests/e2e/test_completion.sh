@@ -31,12 +31,39 @@ typed() {
 	equal "$1" "$2" "$(cat "$WORK/called")"
 }
 
+# completed WORD...: what bash completes the last word of this command line to.
+compopt() { :; }
+completed() {
+	local COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_LINE=$* COMPREPLY=()
+	_maas
+	echo "${COMPREPLY[*]}"
+}
+
+# options PATTERN [COMMAND]: those of --help behind which this stands.
+options() {
+	"$MAAS" "${@:2}" --help | sed -nE "s/^  (--[a-z-]+) $1.*/\1/p"
+}
+
 step 'maasd'
 typed 'an option' '<--max-pool-size>' 'maasd --max-po\t'
 typed 'a word' '<--rdma><required>' 'maasd --rdma req\t'
 typed 'a word behind =' '<--log-level=debug>' 'maasd --log-level=d\t'
 typed 'a file with a blank' '<--log-file><my notes.txt>' 'maasd --log-file my\t'
 typed 'a file whose blank is typed' '<--memory-file><my notes.txt>' 'maasd --memory-file my\\ n\t'
+
+step 'options with and without a value'
+. "$SOURCE/cmd/completion/maas.bash"
+for command in '' $("$MAAS" --help | sed -nE '/^Options/q; s/^  ([a-z]+) .*/\1/p'); do
+	line=(maas ${command:+"$command"})
+	alone=$(options ' ' "${line[@]:1}") valued=$(options '[A-Z]' "${line[@]:1}")
+	contains "options of ${line[*]}" "$alone $valued" --help --url
+	for option in $alone; do
+		equal "behind ${line[*]} $option" --help "$(completed "${line[@]}" "$option" --hel)"
+	done
+	for option in $valued; do
+		equal "as the value of ${line[*]} $option" '' "$(completed "${line[@]}" "$option" --hel)"
+	done
+done
 
 step 'maas'
 typed 'a command' '<stats>' 'maas sta\t'
