@@ -163,13 +163,21 @@ static void write_lend(struct maas_buf *out, const struct maas_lend_stats *stats
 
 /* ---- the control plane */
 
+/* Codes that somebody should look at. They begin at 0, as rate() does not see what a series begins
+ * with. */
+static bool is_watched(unsigned int status)
+{
+	return status >= MHD_HTTP_INTERNAL_SERVER_ERROR || status == MHD_HTTP_UNAUTHORIZED ||
+	       status == MHD_HTTP_FORBIDDEN || status == MHD_HTTP_TOO_MANY_REQUESTS;
+}
+
 static void write_code(struct maas_buf *out, const struct maas_http_metrics *metrics,
 		       unsigned int route, unsigned int method, unsigned int code)
 {
 	const char *pattern = maas_http_route_pattern(route);
 	uint64_t count = get(&metrics->requests[route][method][code]);
 
-	if (!count)
+	if (!count && !is_watched(codes[code]))
 		return;
 	maas_buf_printf(out, "maas_http_requests_total{method=\"%s\",route=\"%s\",",
 			maas_http_method_name((enum maas_http_method)method),
@@ -182,11 +190,16 @@ static void write_code(struct maas_buf *out, const struct maas_http_metrics *met
 
 static void write_requests(struct maas_buf *out, const struct maas_http_metrics *metrics)
 {
+	struct maas_http_operation operation;
+
 	maas_http_metric_head(out, "maas_http_requests_total", "counter", "Requests answered.");
 	for (unsigned int route = 0; route <= MAAS_HTTP_UNKNOWN; route++)
-		for (unsigned int method = 0; method < MAAS_HTTP_METHODS; method++)
-			for (unsigned int code = 0; code < MAAS_HTTP_CODES; code++)
+		for (unsigned int method = 0; method < MAAS_HTTP_METHODS; method++) {
+			maas_http_metrics_operation(metrics, route, method, &operation);
+			for (unsigned int code = 0; operation.count && code < MAAS_HTTP_CODES;
+			     code++)
 				write_code(out, metrics, route, method, code);
+		}
 }
 
 /* Those of all operations. */

@@ -11,7 +11,7 @@
 
 struct maas_http;
 
-#define MAAS_HTTP_CODES	  20
+#define MAAS_HTTP_CODES	  18
 #define MAAS_HTTP_BUCKETS 14
 #define MAAS_HTTP_UNKNOWN MAAS_HTTP_NUM_CALLS /* the index of no route */
 

@@ -78,6 +78,8 @@ TEST(metrics__count)
 		"maas_quarantined_bytes 0\n"
 		"maas_http_requests_total{method='POST',route='/allocate',code='200'} 2\n"
 		"maas_http_requests_total{method='POST',route='/allocate',code='413'} 1\n"
+		"maas_http_requests_total{method='POST',route='/allocate',code='401'} 0\n"
+		"maas_http_requests_total{method='POST',route='/allocate',code='503'} 0\n"
 		"maas_http_requests_total{method='DELETE',route='/allocate/{id}',code='404'} 1\n"
 		"maas_http_requests_total{method='GET',route='other',code='404'} 1\n"
 		"maas_http_requests_total{method='other',route='/health',code='405'} 1\n"
@@ -91,6 +93,8 @@ TEST(metrics__count)
 	some_traffic();
 	a = fetch();
 	expect_series(a, series);
+	assert_null(strstr(a->body, http_quoted("route='/allocate',code='404'")));
+	assert_null(strstr(a->body, http_quoted("route='/free'")));
 	assert_non_null(strstr(a->body, "\nmaas_build_info{version=\""));
 	assert_true(value_of(a, "process_resident_memory_bytes") > 1e6);
 	assert_true(value_of(a, "process_open_fds") > 5);
