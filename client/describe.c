@@ -160,9 +160,10 @@ static size_t page_limit(const char *path)
 
 	if (strcmp(path, "/health") == 0 || strcmp(path, "/ready") == 0)
 		return 2 * MAAS_SMALL_ANSWER;
-	if (strncmp(path, sessions, strlen(sessions)) == 0)
+	if (strncmp(path, sessions, strlen(sessions)) == 0 || strcmp(path, "/stats") == 0)
 		return 4 * MAAS_SMALL_ANSWER;
-	return strcmp(path, "/stats") == 0 ? 4 * MAAS_SMALL_ANSWER : (size_t)4 << 20;
+	/* 500 bytes for each principal, of which 1 MiB has 60,000. */
+	return (size_t)(strcmp(path, "/metrics") == 0 ? 32 : 4) << 20;
 }
 
 int maas_get(struct maas *maas, const char *path, char **ret_text, size_t *ret_len)

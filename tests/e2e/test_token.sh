@@ -56,3 +56,13 @@ contains doctor "$answer" 'is healthy, and tells no more without a token' 'how f
 [[ $answer != *'has no RDMA'* && $answer != *'version ,'* ]] || fail "doctor: $answer"
 refused 'this proves nothing' whoami
 stop_server
+
+step 'as many principals as a file may have'
+{
+	echo "${team% owner*} admin"
+	seq 100000 139999 | sed 's/.*/& uid=& metrics/'
+} >principals
+start_server --rdma off --auth-file principals
+export MAAS_URL=$URL
+contains top "$("$MAAS" top --count 1 --token-file team)" '0 allocations'
+stop_server
