@@ -182,6 +182,9 @@ static char *table_path(const char *path)
 /* Both files empty, then of their sizes: nothing but holes. */
 static int begin(const struct maas_slab_geometry *geo, struct maas_slab_file *file, char *error)
 {
+	if (!file->made.slots)
+		log_info("memory file: nothing is lent from it, it begins anew path=%s",
+			 file->made.path);
 	file->made.anew = true;
 	if (ftruncate(file->slots_fd, 0) < 0 || ftruncate(file->bytes_fd, 0) < 0 ||
 	    ftruncate(file->slots_fd, (off_t)maas_slab_slots_bytes(geo)) < 0 ||

@@ -347,7 +347,8 @@ void maas_slab_file_undo(const struct maas_slab_file *file);
 /* table.c */
 /*
  * Looks at two locked files, either of which may be empty or damaged: sets `ret_kept` when they
- * hold a table that fits `geo`, clears it when they are to be made anew. Nothing is changed.
+ * hold a table that fits `geo`, clears it when they are to be made anew, as where nothing is lent
+ * from a table of other options. Nothing is changed.
  * Errors: -EINVAL other options, -EEXIST something else, -EUCLEAN damaged; with a sentence.
  */
 MAAS_MUST_CHECK int maas_slab_table_check(const struct maas_slab_geometry *geo,

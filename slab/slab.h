@@ -89,8 +89,8 @@ struct maas_slab_options {
  * With `file`, what was live when the last process ended is live again, under the same ids; waits
  * up to ten seconds for what that process's NIC may still write, where there is such a thing. A
  * failed opening leaves no file that was not there before.
- * Errors: -EINVAL options that contradict each other or what the file was made with, -EBUSY the
- * file is in use, -EPERM it is not this user's alone, -EUCLEAN its table is damaged, -ENOMEM,
+ * Errors: -EINVAL options that contradict each other, or what the file was made with while slabs
+ * are lent from it, -EBUSY the file is in use, -EPERM it is not this user's alone, -EUCLEAN its table is damaged, -ENOMEM,
  * -ENOSPC (prealloc), what `tick` says, errno of memfd_create(2), mmap(2), open(2).
  */
 #define MAAS_SLAB_ERROR 400

@@ -2,7 +2,8 @@
 /*
  * What the table of a --memory-file must say before anything is made of it. It is a file, and so
  * not to be trusted; and what it describes is other people's, and so never begun anew unless it is
- * certain that nothing was lent from it.
+ * certain that nothing is lent from it. Then it may be, even while a device still writes for the
+ * process before: what begins anew has other pages, and another key for its ids.
  */
 #include <errno.h>
 #include <string.h>
@@ -12,6 +13,9 @@
 #include "slab/internal.h"
 
 #define READ_BYTES 16384
+#define IN_USE                                                                                     \
+	", and slabs are lent from it; start as it was made, or remove it and its .slots to "      \
+	"begin anew, what they hold is lost"
 
 static uint64_t size_of(int fd)
 {
@@ -27,9 +31,32 @@ static bool is_zero(const void *bytes, size_t len)
 	return !at[0] && !memcmp(at, at + 1, len - 1);
 }
 
-/* Looks for a byte that is not zero in a file's range; holes cost nothing. Returns 1 when there is
- * one, 0 when not. Errors: of lseek(2), pread(2). */
-static int find_content(int fd, uint64_t from, uint64_t to)
+/* A slot that is lent, or that nobody wrote so. */
+static bool is_lent(const unsigned char *slot)
+{
+	uint8_t state = slot[offsetof(struct maas_slab_slot, state)];
+
+	return state == MAAS_SLAB_SLOT_LIVE || state > MAAS_SLAB_SLOT_LAST_STATE;
+}
+
+static bool has_content(const unsigned char *bytes, size_t len)
+{
+	return !is_zero(bytes, len);
+}
+
+static bool has_lent(const unsigned char *slots, size_t len)
+{
+	for (size_t at = 0; at < len; at += sizeof(struct maas_slab_slot))
+		if (is_lent(slots + at))
+			return true;
+	return false;
+}
+
+/* Looks for what `has` finds in a file's range, which begins and ends with a slot if it is of
+ * slots; holes cost nothing. Returns 1 when it is there, 0 when not. Errors: of lseek(2),
+ * pread(2). */
+static int find(int fd, uint64_t from, uint64_t to,
+		bool (*has)(const unsigned char *bytes, size_t len))
 {
 	unsigned char bytes[READ_BYTES];
 
@@ -50,7 +77,7 @@ static int find_content(int fd, uint64_t from, uint64_t to)
 		len = pread(fd, bytes, want, (off_t)from);
 		if (len <= 0)
 			return len < 0 ? -errno : 0;
-		if (!is_zero(bytes, (size_t)len))
+		if (has(bytes, (size_t)len))
 			return 1;
 		from += (uint64_t)len;
 	}
@@ -65,28 +92,32 @@ static int damaged(const char *path, const char *what, char *error)
 				path, what);
 }
 
-static int check_size(const char *option, uint64_t is, uint64_t asked, const char *path,
-		      char *error)
+static int refuse_read(const char *path, int r, char *error)
 {
-	char made[MAAS_SIZE_TEXT];
-	char now[MAAS_SIZE_TEXT];
-
-	if (is == asked)
-		return 0;
-	return maas_slab_refuse(error, -EINVAL,
-				"--memory-file: %.80s was made with %s %s, not %s; start as it was "
-				"made, or remove it and its .slots to begin anew",
-				path, option, maas_size_format(is, made),
-				maas_size_format(asked, now));
+	return maas_slab_refuse(error, r, "--memory-file: cannot read %.150s: %s", path,
+				strerror(-r));
 }
 
-/* What shows that no version has written this header, whatever its options; NULL: nothing does. */
-static const char *find_nonsense(const struct maas_slab_slot_header *header)
+/* What shows that no version has written this header, whatever its options; NULL: nothing does, and
+ * `ret_made` is what it was made with. */
+static const char *find_nonsense(const struct maas_slab_slot_header *header, const char *path,
+				 struct maas_slab_geometry *ret_made)
 {
+	const struct maas_slab_options options = {
+		.max_bytes = header->max_bytes,
+		.class_bytes = header->class_bytes,
+		.num_classes = header->num_classes,
+		.extent_bytes = header->extent_bytes,
+		.dir_fd = -1,
+		.file = path,
+	};
+
 	if (!header->num_classes || header->num_classes > MAAS_SLAB_MAX_CLASSES)
 		return "its number of size classes";
-	if (!header->extent_bytes || header->max_bytes < header->extent_bytes ||
-	    header->max_bytes % header->extent_bytes)
+	if (maas_slab_geometry_init(ret_made, &options, NULL) ||
+	    ret_made->extent_bytes != header->extent_bytes ||
+	    ret_made->max_bytes != header->max_bytes ||
+	    memcmp(ret_made->class_bytes, header->class_bytes, sizeof(header->class_bytes)) != 0)
 		return "its sizes";
 	if (!maas_slab_id_is_text(header->arena_id))
 		return "its arena id";
@@ -97,11 +128,10 @@ static const char *find_nonsense(const struct maas_slab_slot_header *header)
 	return NULL;
 }
 
-static int check_header(const struct maas_slab_slot_header *header,
-			const struct maas_slab_geometry *geo, const char *path, char *error)
+static int check_header(const struct maas_slab_slot_header *header, const char *path, char *error,
+			struct maas_slab_geometry *ret_made)
 {
 	const char *nonsense;
-	int r;
 
 	if (memcmp(header->magic, MAAS_SLAB_SLOT_MAGIC, sizeof(header->magic)) != 0)
 		return maas_slab_refuse(error, -EINVAL,
@@ -114,22 +144,8 @@ static int check_header(const struct maas_slab_slot_header *header,
 					"knows only %d; start the maasd that made it, or remove "
 					"it and its .slots to begin anew",
 					path, header->layout, MAAS_SLAB_SLOT_LAYOUT);
-	nonsense = find_nonsense(header);
-	if (nonsense)
-		return damaged(path, nonsense, error);
-	r = check_size("--extent-size", header->extent_bytes, geo->extent_bytes, path, error);
-	if (!r)
-		r = check_size("--max-pool-size", header->max_bytes, geo->max_bytes, path, error);
-	if (r)
-		return r;
-	if (header->num_classes != geo->num_classes ||
-	    memcmp(header->class_bytes, geo->class_bytes, sizeof(header->class_bytes)) != 0)
-		return maas_slab_refuse(error, -EINVAL,
-					"--memory-file: %.120s was made with other --slab-sizes; "
-					"start as it was made, or remove it and its .slots to "
-					"begin anew",
-					path);
-	return 0;
+	nonsense = find_nonsense(header, path, ret_made);
+	return nonsense ? damaged(path, nonsense, error) : 0;
 }
 
 /* Nothing is used beyond the extents that the header counts. */
@@ -142,34 +158,82 @@ static int check_grown(const struct maas_slab_slot_header *header,
 
 	if (header->grown > geo->num_extents)
 		return damaged(path, "its number of extents", error);
-	r = find_content(file->slots_fd, maas_slab_slots_offset(geo, header->grown),
-			 maas_slab_slots_bytes(geo));
+	r = find(file->slots_fd, maas_slab_slots_offset(geo, header->grown),
+		 maas_slab_slots_bytes(geo), has_content);
 	/* A hugetlbfs does not tell its holes; to read all of them would take long. */
 	if (!r && !geo->huge_bytes)
-		r = find_content(file->bytes_fd, header->grown * geo->extent_bytes, geo->max_bytes);
+		r = find(file->bytes_fd, header->grown * geo->extent_bytes, geo->max_bytes,
+			 has_content);
 	if (r < 0)
-		return maas_slab_refuse(error, r, "--memory-file: cannot read %.150s: %s", path,
-					strerror(-r));
+		return refuse_read(path, r, error);
 	return r ? damaged(path, "it counts fewer extents than were used", error) : 0;
+}
+
+/* Names the first option in which `made` is not `geo`; NULL: they are the same. */
+static const char *find_difference(const struct maas_slab_geometry *made,
+				   const struct maas_slab_geometry *geo, uint64_t *ret_made,
+				   uint64_t *ret_now)
+{
+	*ret_made = made->extent_bytes;
+	*ret_now = geo->extent_bytes;
+	if (*ret_made != *ret_now)
+		return "--extent-size";
+	*ret_made = made->max_bytes;
+	*ret_now = geo->max_bytes;
+	if (*ret_made != *ret_now)
+		return "--max-pool-size";
+	*ret_made = *ret_now = 0;
+	return memcmp(made->class_bytes, geo->class_bytes, sizeof(geo->class_bytes))
+		       ? "--slab-sizes"
+		       : NULL;
+}
+
+/* A sound table: does it fit the options, or, where it does not, is nothing lent from it? */
+static int check_fit(const struct maas_slab_geometry *made, const struct maas_slab_geometry *geo,
+		     const struct maas_slab_file *file, char *error, bool *ret_kept)
+{
+	uint64_t made_bytes, now_bytes;
+	const char *option = find_difference(made, geo, &made_bytes, &now_bytes);
+	char was[MAAS_SIZE_TEXT];
+	char now[MAAS_SIZE_TEXT];
+	int r;
+
+	*ret_kept = !option;
+	if (!option)
+		return 0;
+	r = find(file->slots_fd, maas_slab_slots_offset(made, 0), maas_slab_slots_bytes(made),
+		 has_lent);
+	if (r <= 0)
+		return r ? refuse_read(file->made.path, r, error) : 0;
+	if (!made_bytes)
+		return maas_slab_refuse(error, -EINVAL,
+					"--memory-file: %.80s was made with other %s" IN_USE,
+					file->made.path, option);
+	return maas_slab_refuse(error, -EINVAL,
+				"--memory-file: %.80s was made with %s %s, not %s" IN_USE,
+				file->made.path, option, maas_size_format(made_bytes, was),
+				maas_size_format(now_bytes, now));
 }
 
 static int check_kept(const struct maas_slab_slot_header *header,
 		      const struct maas_slab_geometry *geo, const struct maas_slab_file *file,
-		      char *error)
+		      char *error, bool *ret_kept)
 {
-	int r = check_header(header, geo, file->made.path, error);
+	struct maas_slab_geometry made;
+	int r = check_header(header, file->made.path, error, &made);
 
 	if (r)
 		return r;
-	if (size_of(file->slots_fd) != maas_slab_slots_bytes(geo) ||
-	    size_of(file->bytes_fd) != geo->max_bytes)
+	if (size_of(file->slots_fd) != maas_slab_slots_bytes(&made) ||
+	    size_of(file->bytes_fd) != made.max_bytes)
 		return maas_slab_refuse(
 			error, -EUCLEAN,
 			"--memory-file: %.120s or its .slots was cut off, or is "
 			"longer than it was; put a good copy of both back, or remove both "
 			"to begin anew, what they hold is lost",
 			file->made.path);
-	return check_grown(header, geo, file, error);
+	r = check_grown(header, &made, file, error);
+	return r ? r : check_fit(&made, geo, file, error, ret_kept);
 }
 
 /* A table without its first bytes: as its making leaves it when it is cut off, or damaged? */
@@ -194,12 +258,11 @@ static int check_unmade(const struct maas_slab_slot_header *header,
 					"--memory-file: %.150s.slots is no table of slabs; "
 					"name another file, or move it away",
 					path);
-	r = find_content(file->slots_fd, MAAS_SLAB_SLOT_HEADER_BYTES, slots_len);
+	r = find(file->slots_fd, MAAS_SLAB_SLOT_HEADER_BYTES, slots_len, has_content);
 	if (!r)
-		r = find_content(file->bytes_fd, 0, bytes_len);
+		r = find(file->bytes_fd, 0, bytes_len, has_content);
 	if (r < 0)
-		return maas_slab_refuse(error, r, "--memory-file: cannot read %.150s: %s", path,
-					strerror(-r));
+		return refuse_read(path, r, error);
 	if (r || header->grown)
 		return damaged(path, "its first bytes are gone", error);
 	return 0;
@@ -209,13 +272,13 @@ int maas_slab_table_check(const struct maas_slab_geometry *geo, const struct maa
 			  char *error, bool *ret_kept)
 {
 	struct maas_slab_slot_header header = {0};
-	bool kept;
 	int r;
 
-	kept = pread(file->slots_fd, &header, sizeof(header), 0) == sizeof(header) &&
-	       !is_zero(header.magic, sizeof(header.magic));
-	r = kept ? check_kept(&header, geo, file, error) : check_unmade(&header, geo, file, error);
+	if (pread(file->slots_fd, &header, sizeof(header), 0) == sizeof(header) &&
+	    !is_zero(header.magic, sizeof(header.magic)))
+		return check_kept(&header, geo, file, error, ret_kept);
+	r = check_unmade(&header, geo, file, error);
 	if (!r)
-		*ret_kept = kept;
+		*ret_kept = false;
 	return r;
 }

@@ -116,6 +116,22 @@ start_server "${pool[@]}" --rdma off
 same_bytes
 stop_server
 
+step 'other options, where nothing is lent'
+start_server --memory-file "$new" --max-pool-size 64MiB --rdma off
+stop_server
+start_server --memory-file "$new" --max-pool-size 128MiB --rdma off
+allocate '{"size_bytes":1000}'
+stop_server
+refused 1 'made with --max-pool-size 128MiB, not 64MiB' --memory-file "$new" --max-pool-size 64MiB "${here[@]}"
+start_server --memory-file "$new" --max-pool-size 128MiB --rdma off
+answered 200 request DELETE "/allocate/$ID"
+stop_server
+refused 0 'memory file and table' --check --memory-file "$new" --max-pool-size 64MiB --slab-sizes 4KiB "${here[@]}"
+start_server --memory-file "$new" --max-pool-size 64MiB --slab-sizes 4KiB --rdma off
+contains 'log' "$(cat "$LOG")" 'nothing is lent from it, it begins anew'
+stop_server
+rm "$new" "$new.slots"
+
 step '--prealloc: more than there is, and a signal'
 refused_untouched "is more than this machine's memory" --prealloc --max-pool-size 3TiB "${here[@]}"
 refused 1 "is more than this machine's memory" --check --prealloc --max-pool-size 3TiB "${here[@]}"

@@ -11,6 +11,8 @@
 		offsetof(struct maas_slab_slot, field)),                                           \
 		sizeof(((struct maas_slab_slot *)0)->field)
 
+static const uint64_t zero[4];
+
 /* One slab of 64 bytes, in slot 0, with "precious" in it. */
 static struct maas_slab_ref lend_precious(void)
 {
@@ -38,12 +40,76 @@ TEST(file__refuses_other_options)
 	struct maas_slab_ref ref = lend_precious();
 
 	options.max_bytes = 2 * POOL_BYTES;
-	expect_refused_as(&options, -EINVAL, "made with --max-pool-size 32MiB, not 64MiB");
+	expect_refused_as(&options, -EINVAL,
+			  "made with --max-pool-size 32MiB, not 64MiB, and slabs are lent from it");
 	options.max_bytes = POOL_BYTES;
 	options.num_classes = 2;
 	options.extent_bytes = EXTENT_BYTES;
 	expect_refused_as(&options, -EINVAL, "other --slab-sizes");
 	expect_precious(ref);
+}
+
+/* One slab that nobody has any more, in `state`. */
+static void leave(enum maas_slab_slot_state state)
+{
+	struct maas_slab *slab = open_pool();
+	struct maas_slab_ref ref = pool_alloc(slab, 64);
+
+	memcpy(pool_get(slab, ref).bytes, "precious", 8);
+	if (state == MAAS_SLAB_SLOT_DIRTY)
+		pool_free(slab, ref);
+	else
+		assert_int_equal(maas_slab_revoke(slab, ref), 0);
+	if (state == MAAS_SLAB_SLOT_QUARANTINED)
+		assert_int_equal(maas_slab_quarantine(slab, ref), 0);
+	pool_close(slab);
+}
+
+static void expect_begun_anew(const struct maas_slab_options *options)
+{
+	char id[MAAS_SLAB_ID_TEXT];
+	char bytes[8];
+	struct maas_slab_mark mark;
+	struct maas_slab *slab;
+	off_t at = offsetof(struct maas_slab_slot_header, arena_id);
+
+	read_at(table, at, id, sizeof(id));
+	assert_int_equal(maas_slab_look(options, &mark, NULL), 0);
+	slab = pool_open_as(options);
+	assert_string_not_equal(maas_slab_arena_id(slab), id);
+	assert_int_equal(length_of(path), options->max_bytes);
+	read_at(path, 0, bytes, sizeof(bytes));
+	assert_memory_equal(bytes, zero, sizeof(bytes));
+	pool_take(slab, 64);
+	maas_slab_check(slab);
+	pool_close(slab);
+	remove_files();
+}
+
+TEST(file__begins_anew_with_other_options_where_nothing_is_lent)
+{
+	static const enum maas_slab_slot_state left[] = {
+		MAAS_SLAB_SLOT_DIRTY, MAAS_SLAB_SLOT_REVOKING, MAAS_SLAB_SLOT_QUARANTINED};
+	static const uint64_t others[] = {64, 65536};
+	struct maas_slab_options larger = file_options();
+	struct maas_slab_options smaller = file_options();
+	struct maas_slab_options other = file_options();
+
+	larger.max_bytes = 2 * POOL_BYTES;
+	smaller.max_bytes = POOL_BYTES / 2;
+	smaller.extent_bytes = 2 * EXTENT_BYTES;
+	other.class_bytes = others;
+	other.num_classes = MAAS_ARRAY_SIZE(others);
+	pool_close(open_pool());
+	expect_begun_anew(&larger);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(left); i++) {
+		leave(left[i]);
+		expect_begun_anew(&larger);
+		leave(left[i]);
+		expect_begun_anew(&smaller);
+		leave(left[i]);
+		expect_begun_anew(&other);
+	}
 }
 
 TEST(file__is_of_one_process)
@@ -140,8 +206,6 @@ TEST(file__is_made_for_its_owner_only)
 
 /* ---- what it says */
 
-static const uint64_t zero[4];
-
 TEST(file__begins_anew_where_its_making_was_cut_off)
 {
 	struct maas_slab *slab = open_pool();
@@ -213,6 +277,9 @@ TEST(file__refuses_contradictions)
 		{HEADER(extent_bytes), zero, "its sizes"},
 		{HEADER(max_bytes), zero, "its sizes"},
 		{HEADER(max_bytes), ones, "its sizes"},
+		{HEADER(class_bytes[0]), zero, "its sizes"},
+		{HEADER(class_bytes[1]), ones, "its sizes"},
+		{HEADER(class_bytes[3]), ones, "its sizes"},
 		{HEADER(arena_id[36]), "x", "arena id"},
 		{HEADER(arena_id[0]), "g", "arena id"},
 		{HEADER(arena_id[8]), zero, "arena id"},
