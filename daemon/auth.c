@@ -30,26 +30,6 @@ int maasd_auth_read(const struct maasd_options *options, char error[MAASD_OPTION
 	return r;
 }
 
-/* Whoever sees a token on the wire has it. */
-static int check_plaintext(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
-{
-	if (options->insecure_plaintext || options->tls_cert)
-		return 0;
-	for (unsigned int i = 0; i < options->listen.num; i++) {
-		if (!maasd_announce_is_public(options->listen.text[i]))
-			continue;
-		snprintf(
-			error, MAASD_OPTIONS_ERROR,
-			"--listen %.200s: tokens would travel in clear there, and whoever sees one "
-			"has it; give --tls-cert and --tls-key, or listen at 127.0.0.1 or "
-			"unix:PATH, or, on a network that nobody else can read, say "
-			"--insecure-plaintext",
-			options->listen.text[i]);
-		return -EINVAL;
-	}
-	return 0;
-}
-
 /* How many of its owner names the principal pays for. */
 static uint32_t count_paid(const struct maas_auth *auth,
 			   const struct maas_auth_principal *principal)
@@ -135,7 +115,7 @@ int maasd_auth_check(const struct maasd_options *options, char error[MAASD_OPTIO
 		warn_of(auth, principal);
 	warn_of_proofs(options, auth);
 	maas_auth_unref(auth);
-	return check_plaintext(options, error);
+	return 0;
 }
 
 /* An unchanged file, as SIGHUP for a new log finds it, changes nothing. */
@@ -203,9 +183,7 @@ int maasd_auth_start(struct maasd_auth *state, const struct maasd_options *optio
 		.ctx = state,
 		.paths = {options->auth_file},
 	};
-	r = check_plaintext(options, error);
-	if (!r)
-		r = maasd_reload_first(&state->reload, error);
+	r = maasd_reload_first(&state->reload, error);
 	if (!r)
 		tell_unreached(lend);
 	return r;

@@ -115,8 +115,7 @@ struct maasd_auth {
 /* Reads --auth-file. Errors: as maas_auth_load(). */
 MAAS_MUST_CHECK int maasd_auth_read(const struct maasd_options *options,
 				    char error[MAASD_OPTIONS_ERROR], struct maas_auth **ret_auth);
-/* For --check: appends who pays for which owners. Errors: as maasd_auth_read(), -EINVAL tokens
- * would travel in clear. */
+/* For --check: appends who pays for which owners. Errors: as maasd_auth_read(). */
 MAAS_MUST_CHECK int maasd_auth_check(const struct maasd_options *options,
 				     char error[MAASD_OPTIONS_ERROR], struct maas_buf *out);
 /* Reads the file, if there is to be one, for `lend`. Errors: as maasd_auth_check(). */

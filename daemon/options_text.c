@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/internal.h"
 #include "daemon/options_table.h"
 
 #define HELP_COLUMN 30
@@ -201,14 +202,8 @@ static const struct {
 	{MAASD_OPTION_TLS_CLIENT_CERT, MAASD_OPTION_TLS_CLIENT_CA},
 };
 
-int maasd_options_agree(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
+static int check_pairs(const struct maasd_options *options, char *error)
 {
-	if (options->rdma == MAASD_RDMA_OFF && options->require_isolation) {
-		snprintf(error, MAASD_OPTIONS_ERROR,
-			 "--require-isolation: only an RDMA device gives clients keys to keep "
-			 "apart, and --rdma is off; leave one of the two out");
-		return -EINVAL;
-	}
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pairs); i++) {
 		if (!maasd_options_given(options, pairs[i].option) ||
 		    maasd_options_given(options, pairs[i].needs))
@@ -219,4 +214,49 @@ int maasd_options_agree(const struct maasd_options *options, char error[MAASD_OP
 		return -EINVAL;
 	}
 	return 0;
+}
+
+/* By any file system: one of huge pages asks for more, which is seen at the start. */
+static int check_pool(const struct maasd_options *options, char *error)
+{
+	const struct maas_slab_options pool = maasd_serve_slab_options(options, false);
+	struct maas_slab_room room;
+
+	return maas_slab_room(&pool, error, &room);
+}
+
+/* Whoever sees a token on the wire has it. */
+static int check_plaintext(const struct maasd_options *options, char *error)
+{
+	if (!options->auth_file || options->insecure_plaintext || options->tls_cert)
+		return 0;
+	for (unsigned int i = 0; i < options->listen.num; i++) {
+		if (!maasd_announce_is_public(options->listen.text[i]))
+			continue;
+		snprintf(
+			error, MAASD_OPTIONS_ERROR,
+			"--listen %.200s: tokens would travel in clear there, and whoever sees one "
+			"has it; give --tls-cert and --tls-key, or listen at 127.0.0.1 or "
+			"unix:PATH, or, on a network that nobody else can read, say "
+			"--insecure-plaintext",
+			options->listen.text[i]);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int maasd_options_agree(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
+{
+	int r;
+
+	if (options->rdma == MAASD_RDMA_OFF && options->require_isolation) {
+		snprintf(error, MAASD_OPTIONS_ERROR,
+			 "--require-isolation: only an RDMA device gives clients keys to keep "
+			 "apart, and --rdma is off; leave one of the two out");
+		return -EINVAL;
+	}
+	r = check_pairs(options, error);
+	if (!r)
+		r = check_pool(options, error);
+	return r ? r : check_plaintext(options, error);
 }

@@ -248,7 +248,7 @@ static int start_log(char *error)
 	return r;
 }
 
-/* Once more, by where the server listens: a name may stand for any address. */
+/* As maasd_options_agree(), by where the server listens: a name may stand for any address. */
 static int check_plaintext(const struct server *server, const struct maasd_options *options,
 			   char *error)
 {

@@ -37,8 +37,8 @@ line a mt_a 'owner=a,team/* max-allocations=1' >"$FILE"
 line ops mt_ops admin >>"$FILE"
 
 step 'tokens in clear'
-refused 1 'tokens would travel in clear' --listen 0.0.0.0:0 --auth-file "$FILE"
-refused 1 'tokens would travel in clear' --check --listen 0.0.0.0:0 --auth-file "$FILE"
+refused 2 'tokens would travel in clear' --listen 0.0.0.0:0 --auth-file "$FILE"
+refused 2 'tokens would travel in clear' --check --listen 0.0.0.0:0 --auth-file "$FILE"
 start_server --listen 0.0.0.0:0 --auth-file "$FILE" --insecure-plaintext
 grep -q 'warn tokens travel in clear' "$LOG" || fail 'no warning'
 stop_server

@@ -11,9 +11,9 @@ step 'bad options' # All that can be wrong with one is in tests/unit/daemon/test
 refused 2 '--max-pool-size "1XB": it must be a size' --max-pool-size 1XB
 refused 2 '--rdma is off' --rdma off --require-isolation
 refused 1 'No such file' --listen 127.0.0.1:0 --tls-cert "$WORK/none" --tls-key "$WORK/none"
-refused 1 '--extent-size' --check --extent-size 64KiB --listen 127.0.0.1:0
-refused 1 '--max-pool-size' --check --max-pool-size 64KiB --listen 127.0.0.1:0
-refused 1 '--extent-size' --extent-size 64KiB --listen 127.0.0.1:0
+refused 2 '--extent-size' --check --extent-size 64KiB --listen 127.0.0.1:0
+refused 2 '--max-pool-size' --check --max-pool-size 64KiB --listen 127.0.0.1:0
+refused 2 '--extent-size' --extent-size 64KiB --listen 127.0.0.1:0
 refused 1 '--log-file' --log-file "$WORK/no/such/directory/log" --listen 127.0.0.1:0
 refused 1 '192.0.2.77:0' --listen 192.0.2.77:0
 refused 1 'no RDMA device mlx5_7' --rdma-device mlx5_7 --listen 127.0.0.1:0

@@ -307,7 +307,9 @@ TEST(agree__refuses_what_does_not_fit)
 	agree(ARGS("--require-isolation", "--rdma", "off"), -EINVAL, "--rdma is off");
 	agree(ARGS("--require-isolation=no"), 0, "");
 	agree(ARGS("--memory-file", "/m"), 0, "");
-	agree(ARGS("--auth-file", "/a"), 0, "");
+	agree(ARGS("--auth-file", "/a", "--listen", "127.0.0.1:1,unix:/s"), 0, "");
+	agree(ARGS("--auth-file", "/a", "--insecure-plaintext"), 0, "");
+	agree(ARGS("--auth-file", "/a", "--tls-cert", "/a", "--tls-key", "/b"), 0, "");
 	agree(ARGS("--tls-cert", "/a", "--tls-key", "/b"), 0, "");
 	agree(ARGS("--tls-cert", "/a"), -EINVAL, "--tls-cert needs --tls-key");
 	agree(ARGS("--tls-key", "/a"), -EINVAL, "--tls-key needs --tls-cert");
@@ -315,6 +317,19 @@ TEST(agree__refuses_what_does_not_fit)
 	agree(ARGS("--tls-cert", "/a", "--tls-key", "/b", "--tls-client-crl", "/c"), -EINVAL,
 	      "--tls-client-crl needs --tls-client-ca");
 	agree(ARGS("--tls-client-cert", "required"), -EINVAL, "needs --tls-client-ca");
+	agree(ARGS("--auth-file", "/a"), -EINVAL, "--listen 0.0.0.0:3000: tokens would travel");
+	agree(ARGS("--auth-file", "/a", "--listen", "127.0.0.1:1,:2"), -EINVAL, "0.0.0.0:2");
+}
+
+TEST(agree__refuses_sizes_that_do_not_fit)
+{
+	agree(ARGS("--extent-size", "5000", "--slab-sizes", "1KiB"), -EINVAL,
+	      "multiple of the page size");
+	agree(ARGS("--extent-size", "4MiB", "--slab-sizes", "8MiB"), -EINVAL, "largest of");
+	agree(ARGS("--max-pool-size", "1MiB"), -EINVAL, "smaller than one extent");
+	agree(ARGS("--max-pool-size", "64TiB", "--slab-sizes", "64"), -EINVAL, "4294967294 slabs");
+	agree(ARGS("--max-pool-size", "1MiB", "--extent-size", "64KiB", "--slab-sizes", "4KiB"), 0,
+	      "");
 }
 
 /* ---- text */
