@@ -141,6 +141,10 @@ MAAS_MUST_CHECK int maasd_options_parse(int argc, char *const *argv, char *(*env
 MAAS_MUST_CHECK int maasd_options_agree(const struct maasd_options *options,
 					char error[MAASD_OPTIONS_ERROR]);
 
+/* The first option that asks for something of RDMA by name, so that the server does not start
+ * without it; MAASD_OPTIONS: none does. */
+enum maasd_option maasd_options_asking_rdma(const struct maasd_options *options);
+
 static inline bool maasd_options_given(const struct maasd_options *options,
 				       enum maasd_option option)
 {

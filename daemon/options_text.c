@@ -202,6 +202,17 @@ static const struct {
 	{MAASD_OPTION_TLS_CLIENT_CERT, MAASD_OPTION_TLS_CLIENT_CA},
 };
 
+enum maasd_option maasd_options_asking_rdma(const struct maasd_options *options)
+{
+	if (options->rdma_device)
+		return MAASD_OPTION_RDMA_DEVICE;
+	if (options->rdma_addr)
+		return MAASD_OPTION_RDMA_ADDR;
+	if (options->rdma_keys != MAAS_RDMA_KEYS_AUTO)
+		return MAASD_OPTION_RDMA_KEYS;
+	return options->require_isolation ? MAASD_OPTION_REQUIRE_ISOLATION : MAASD_OPTIONS;
+}
+
 static int check_pairs(const struct maasd_options *options, char *error)
 {
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pairs); i++) {
@@ -247,12 +258,14 @@ static int check_plaintext(const struct maasd_options *options, char *error)
 
 int maasd_options_agree(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
 {
+	enum maasd_option asking = maasd_options_asking_rdma(options);
 	int r;
 
-	if (options->rdma == MAASD_RDMA_OFF && options->require_isolation) {
+	if (options->rdma == MAASD_RDMA_OFF && asking != MAASD_OPTIONS) {
 		snprintf(error, MAASD_OPTIONS_ERROR,
-			 "--require-isolation: only an RDMA device gives clients keys to keep "
-			 "apart, and --rdma is off; leave one of the two out");
+			 "--%s asks for an RDMA device, and --rdma is off; leave one of the two "
+			 "out, in the environment too",
+			 maasd_option_rows[asking].name);
 		return -EINVAL;
 	}
 	r = check_pairs(options, error);

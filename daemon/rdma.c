@@ -8,8 +8,8 @@
 /* RDMA was asked for by name, so the server does not start without it. */
 static bool insists(const struct maasd_options *options)
 {
-	return options->rdma == MAASD_RDMA_REQUIRED || options->rdma_device || options->rdma_addr ||
-	       options->rdma_keys != MAAS_RDMA_KEYS_AUTO || options->require_isolation;
+	return options->rdma == MAASD_RDMA_REQUIRED ||
+	       maasd_options_asking_rdma(options) != MAASD_OPTIONS;
 }
 
 int maasd_serve_open_rdma(const struct maasd_options *options, struct maas_slab *slab,

@@ -10,6 +10,7 @@ equal 'maasd -h' "$("$MAASD" --help)" "$("$MAASD" -h)"
 step 'bad options' # All that can be wrong with one is in tests/unit/daemon/test_options.c.
 refused 2 '--max-pool-size "1XB": it must be a size' --max-pool-size 1XB
 refused 2 '--rdma is off' --rdma off --require-isolation
+MAAS_RDMA_DEVICE=mlx5_7 refused 2 '--rdma-device asks for' --rdma off
 refused 1 'No such file' --listen 127.0.0.1:0 --tls-cert "$WORK/none" --tls-key "$WORK/none"
 refused 2 '--extent-size' --check --extent-size 64KiB --listen 127.0.0.1:0
 refused 2 '--max-pool-size' --check --max-pool-size 64KiB --listen 127.0.0.1:0

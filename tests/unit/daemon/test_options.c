@@ -303,8 +303,12 @@ TEST(agree__refuses_what_does_not_fit)
 	agree(NULL, 0, "");
 	agree(ARGS("--rdma", "off"), 0, "");
 	agree(ARGS("--rdma", "required"), 0, "");
-	agree(ARGS("--rdma-device", "mlx5_0", "--rdma", "off"), 0, "");
 	agree(ARGS("--require-isolation", "--rdma", "off"), -EINVAL, "--rdma is off");
+	agree(ARGS("--rdma-device", "mlx5_0", "--rdma", "off"), -EINVAL, "--rdma-device asks for");
+	agree(ARGS("--rdma", "off", "--rdma-addr", "192.0.2.1"), -EINVAL, "--rdma-addr asks for");
+	agree(ARGS("--rdma", "off", "--rdma-keys", "mr"), -EINVAL, "--rdma-keys asks for");
+	agree(ARGS("--rdma", "off", "--rdma-keys", "auto", "--rdma-port", "1"), 0, "");
+	agree(ARGS("--rdma-device", "mlx5_0"), 0, "");
 	agree(ARGS("--require-isolation=no"), 0, "");
 	agree(ARGS("--memory-file", "/m"), 0, "");
 	agree(ARGS("--auth-file", "/a", "--listen", "127.0.0.1:1,unix:/s"), 0, "");
