@@ -100,9 +100,9 @@ struct maasd_reload {
 MAAS_MUST_CHECK int maasd_reload_first(struct maasd_reload *reload,
 				       char error[MAASD_OPTIONS_ERROR]);
 /* Reads again the parts whose files have changed, or `always` all; the log and /metrics say what
- * came of it. */
-void maasd_reload(struct maasd_reload *const *reloads, size_t count, bool always,
-		  struct maas_http *http);
+ * came of it. Returns in how many ms to look again. */
+unsigned int maasd_reload(struct maasd_reload *const *reloads, size_t count, bool always,
+			  struct maas_http *http);
 
 /* ---- auth: the file of principals */
 

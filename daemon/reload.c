@@ -9,6 +9,9 @@
 
 #include "daemon/internal.h"
 
+#define LOOK_MS	  10000 /* between two looks, … */
+#define SETTLE_MS 2000	/* … and until what was being written is old enough */
+
 /* By what a file is told from another: a new one has another inode, most often. */
 static bool same_file(const struct stat *a, const struct stat *b)
 {
@@ -63,8 +66,9 @@ static bool is_being_written(const struct stat *status)
 	return status->st_ino && at_s + 1 >= now_s && at_s <= now_s + 1;
 }
 
-/* Whether there are other files now, and nobody is still writing them. */
-static bool has_changed(const struct maasd_reload *reload)
+/* Whether there are other files now, and nobody is still writing them; sets `writing` if somebody
+ * is. */
+static bool has_changed(const struct maasd_reload *reload, bool *writing)
 {
 	bool changed = false;
 
@@ -73,22 +77,24 @@ static bool has_changed(const struct maasd_reload *reload)
 
 		if (same_file(&now, &reload->seen[i]))
 			continue;
-		if (is_being_written(&now))
+		if (is_being_written(&now)) {
+			*writing = true;
 			return false;
+		}
 		changed = true;
 	}
 	return changed;
 }
 
-void maasd_reload(struct maasd_reload *const *reloads, size_t count, bool always,
-		  struct maas_http *http)
+unsigned int maasd_reload(struct maasd_reload *const *reloads, size_t count, bool always,
+			  struct maas_http *http)
 {
-	bool failed = false, tried = false;
+	bool failed = false, tried = false, writing = false;
 
 	for (size_t i = 0; i < count; i++) {
 		struct maasd_reload *reload = reloads[i];
 
-		if (reload->read && (always || has_changed(reload))) {
+		if (reload->read && (always || has_changed(reload, &writing))) {
 			read_again(reload);
 			tried = true;
 		}
@@ -96,4 +102,5 @@ void maasd_reload(struct maasd_reload *const *reloads, size_t count, bool always
 	}
 	if (tried)
 		maas_http_reloaded(http, !failed);
+	return writing ? SETTLE_MS : LOOK_MS;
 }

@@ -13,7 +13,6 @@
 #include "daemon/internal.h"
 
 #define DRAIN_POLL_MS 20
-#define LOOK_MS	      10000 /* between two looks at the files that are read again */
 #define END_S	      60    /* what the end takes beside the drain, at most */
 #define PROGRESS_MS   3000  /* between two lines on a long start */
 /* What large bodies and answers may take, all in all; no option sets it. */
@@ -330,18 +329,18 @@ static void stop(struct server *server, bool served)
 
 /* ---- signals */
 
-static void reload(struct server *server, bool always)
+static unsigned int reload(struct server *server, bool always)
 {
 	struct maasd_reload *const parts[] = {&server->auth.reload, &server->tls.reload};
 
-	maasd_reload(parts, MAAS_ARRAY_SIZE(parts), always, server->http);
+	return maasd_reload(parts, MAAS_ARRAY_SIZE(parts), always, server->http);
 }
 
 static void on_hangup(struct server *server)
 {
 	maas_log_reopen();
 	if (server->http)
-		reload(server, true);
+		(void)reload(server, true);
 }
 
 /* The signal that asks for the end, or 0 after `timeout_ms`. */
@@ -419,14 +418,16 @@ int maasd_serve(struct maasd_options *options)
 {
 	char error[MAASD_OPTIONS_ERROR] = "no random numbers from the kernel";
 	struct server server = {0};
+	unsigned int look_ms;
 	int signal;
 
 	if (start(&server, options, error))
 		return give_up(&server, options, error);
 	maasd_announce(options, server.http, server.rdma);
+	look_ms = reload(&server, false);
 	do {
-		signal = wait_signal(&server, LOOK_MS);
-		reload(&server, false);
+		signal = wait_signal(&server, (int)look_ms);
+		look_ms = reload(&server, false);
 		maasd_tls_look(&server.tls);
 	} while (!signal);
 	sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu",

@@ -52,12 +52,13 @@ static void change(long seconds)
 	close(fd);
 }
 
-static void look(unsigned int want)
+static unsigned int look(unsigned int want)
 {
 	struct maasd_reload *const all[] = {&reload};
+	unsigned int next_ms = maasd_reload(all, 1, false, &http);
 
-	maasd_reload(all, 1, false, &http);
 	assert_int_equal(reads, want);
+	return next_ms;
 }
 
 TEST(look__reads_what_has_changed_once)
@@ -74,9 +75,9 @@ TEST(look__reads_what_has_changed_once)
 TEST(look__waits_for_what_is_being_written)
 {
 	change(0);
-	look(0);
-	change(-60);
-	look(1);
+	assert_int_equal(look(0), 2000);
+	change(-2);
+	assert_int_equal(look(1), 10000);
 }
 
 /* As a copy has that keeps its times, of a machine whose clock is ahead. */
