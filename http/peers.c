@@ -2,7 +2,8 @@
 /*
  * Who is connected, by address: so that no client takes all connections, or all of the memory that
  * large requests may hold. An IPv6 client has a /64 to choose its address from, so that is what
- * counts as one; Unix sockets are exempt. A proxy or a NAT is one address.
+ * counts as one; a proxy or a NAT is one address. Clients of Unix sockets have one part of the
+ * memory together, and as many connections as they want.
  *
  * A connection above a limit is taken into a small reserve that answers health checks, or, when
  * that is full, too, closed at once.
@@ -259,9 +260,9 @@ static uint64_t counted(uint64_t bytes)
 /* NULL where addresses are not told apart. */
 static _Atomic uint64_t *held_by_peer(struct maas_http_conn *conn)
 {
-	if (!conn->peer || !conn->http->options.max_connections_per_address)
+	if (!conn->http->options.max_connections_per_address)
 		return NULL;
-	return &conn->peer->held_bytes;
+	return conn->peer ? &conn->peer->held_bytes : &conn->http->peers.local_held_bytes;
 }
 
 static bool add_within(_Atomic uint64_t *held, uint64_t bytes, uint64_t max)

@@ -36,6 +36,7 @@ LIST_HEAD(maas_http_peer_list, maas_http_peer);
 
 struct maas_http_peers {
 	unsigned char key[16];
+	_Atomic uint64_t local_held_bytes; /* by requests at Unix sockets; any thread */
 	pthread_mutex_t lock;
 	struct maas_http_peer_list buckets[MAAS_HTTP_PEER_BUCKETS]; /* guarded by lock */
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What one client can take from the others: connections, memory of large requests, time. */
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "http/internal.h"
@@ -110,13 +111,16 @@ TEST(connections__of_the_dead)
 
 /* ---- memory */
 
-static int announce(unsigned int host, size_t len, size_t sent)
+static int announce_on(int fd, size_t len, size_t sent)
 {
-	int fd = http_connect_from(host);
-
 	http_send_text(fd, http_request("POST /free\nContent-Length: %zu", len));
 	http_send(fd, http_text("%*s", (int)sent, ""), sent);
 	return fd;
+}
+
+static int announce(unsigned int host, size_t len, size_t sent)
+{
+	return announce_on(http_connect_from(host), len, sent);
 }
 
 /* A list of one unknown id and many blanks. */
@@ -156,6 +160,36 @@ TEST(held__one_address_has_its_part)
 	assert_int_equal(free_large(3, 1 << 20), 200);
 	http_close_all(fds, 2);
 	AWAIT(free_large(2, 1 << 20) == 200);
+}
+
+static int connect_unix(const char *url)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	snprintf(to.sun_path, sizeof(to.sun_path), "%s", url + strlen("unix:"));
+	assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	return fd;
+}
+
+TEST(held__clients_of_unix_sockets_have_one_part)
+{
+	const uint64_t held = UINT64_C(2) * (900000 - MAAS_HTTP_FREE_BYTES);
+	const char *const listen[] = {"127.0.0.1:0",
+				      http_text("unix:/tmp/maas-peers-%d.sock", (int)getpid())};
+	int fds[2];
+
+	HTTP_START(.listen = listen, .num_listen = 2, .max_connections_per_address = PER_ADDRESS,
+		   .max_body_bytes = 4 << 20, .max_held_bytes = 8 << 20);
+	for (int i = 0; i < 2; i++)
+		fds[i] = announce_on(connect_unix(listen[1]), 4 << 20, 900000);
+	AWAIT(atomic_load(&server.http->held_bytes) >= held);
+	http_expect_answer(announce_on(connect_unix(listen[1]), 1 << 20, 1 << 20), 503, "busy");
+	assert_int_equal(free_large(2, 1 << 20), 200);
+	http_close_all(fds, 2);
+	AWAIT(!atomic_load(&server.http->held_bytes));
+	http_expect_answer(announce_on(connect_unix(listen[1]), 1 << 20, 1 << 20), 400, "");
 }
 
 /* What is copied for a reader that takes nothing counts, too. */
