@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Samples that others send, by remote write or OTLP. Who gets a good answer never sends them again, so a node gives
-// one only if its successor has the samples, or if there can be no successor yet.
+// one only if its successor has the samples, or if nobody reaches the server, as far as the node knows.
 
 package maasflag
 

@@ -51,16 +51,20 @@ func (m *Manager) run(ctx context.Context) {
 			m.checkHealth(ctx)
 			continue
 		}
-		begun := time.Now()
-		err := m.connect(ctx)
-		if m.lostName(ctx, err) {
-			m.loseName()
-		} else if !errors.Is(err, maas.ErrNameTaken) {
-			m.goesOn(begun)
-		}
-		if err != nil && ctx.Err() == nil {
-			m.stillDown(err)
-		}
+		m.tryAgain(ctx)
+	}
+}
+
+// tryAgain tries once to connect to a server that failed.
+func (m *Manager) tryAgain(ctx context.Context) {
+	begun := time.Now()
+	err := m.connect(ctx)
+	m.heard(begun, err)
+	if m.lostName(ctx, err) {
+		m.loseName()
+	}
+	if err != nil && ctx.Err() == nil {
+		m.stillDown(err)
 	}
 }
 

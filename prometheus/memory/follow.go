@@ -97,41 +97,82 @@ func (m *Manager) isOwn(ctx context.Context) bool {
 
 // Leads says whether this process still leads, and so may do what only a leader may. A process that was stopped
 // for longer than its lease does not know; it waits until the server was asked, or is out of reach. A process that
-// has lost the name ends meanwhile. False: ctx ended.
+// has lost the name ends meanwhile. False: ctx ended, or the server turns this process away, which may last.
 func (m *Manager) Leads(ctx context.Context) bool {
-	for !m.SurelyLeads() {
-		if !sleep(ctx, leadInterval) {
-			return false
+	for {
+		leads, turnedAway := m.leads()
+		if leads || turnedAway || !sleep(ctx, leadInterval) {
+			return leads
 		}
 	}
-	return true
 }
 
 // SurelyLeads is Leads without waiting: false means that this process does not know.
 func (m *Manager) SurelyLeads() bool {
+	leads, _ := m.leads()
+	return leads
+}
+
+func (m *Manager) leads() (leads, turnedAway bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	end := m.leaseEnd
 	if c := m.client.Load(); c != nil {
-		if until, _ := c.Lease(); until.After(end) { // A client that was closed meanwhile has no lease.
+		if until := leaseEnd(c); until.After(end) { // A client that was closed meanwhile has no lease.
 			end = until
 		}
 	}
-	return !m.o.Follow || time.Now().Before(end) || m.asked.After(end)
+	switch {
+	case !m.o.Follow:
+		return true, false
+	case isTurnedAway(m.why): // Its session has ended already.
+		return false, true
+	case time.Now().Before(end):
+		return true, false
+	}
+	return m.denial == nil && m.asked.After(end), m.denial != nil && !IsFollowed(m.denial)
+}
+
+// isTurnedAway says whether an error is the server's word that this process's token or certificate counts no more, or
+// may not use the owner's name. Then the server ends the session, too, and the name is free at once.
+func isTurnedAway(err error) bool {
+	var refusal *maas.Error
+	return errors.As(err, &refusal) && NeverWorks(err)
+}
+
+// denies says whether an error of connect leaves open who leads. If it does not, the server gave this process the name,
+// or is out of reach, and so for a standby that uses the same server.
+func denies(err error) bool {
+	var refusal *maas.Error
+	return errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive) || NeverWorks(err) ||
+		errors.As(err, &refusal) && refusal.Code != "" // Else a proxy's.
 }
 
 // lapsedSession remembers until when the name surely belonged to this process.
 func (m *Manager) lapsedSession(c *maas.Client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.leaseEnd, _ = c.Lease()
+	m.leaseEnd = leaseEnd(c)
 }
 
-// goesOn remembers that the server was asked at this time, and that no other had the name.
-func (m *Manager) goesOn(asked time.Time) {
+// leaseEnd is until when the name surely belongs to this process. A session over HTTP is lost before its lease ends only
+// if the server does not know it any more; the server keeps one over RDMA whose connection broke.
+func leaseEnd(c *maas.Client) time.Time {
+	until, ok := c.Lease()
+	if now := time.Now(); !ok && until.After(now) && c.Transport() == maas.TransportHTTP {
+		return now
+	}
+	return until
+}
+
+// heard remembers an attempt to connect: when it began, and what it says about the name.
+func (m *Manager) heard(begun time.Time, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.asked = asked
+	m.asked, m.denial = begun, nil
+	if denies(err) {
+		m.denial = err
+	}
 }
 
 // Look is remote memory for a standby to read, each request with a time limit of its own. It connects if there is

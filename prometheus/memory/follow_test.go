@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +141,7 @@ func TestFollow__leads_once_the_name_is_free(t *testing.T) {
 
 	leader.trip(maas.ErrSessionLost)
 	maastest.Eventually(t, "it knows", func() bool { return !leader.Holds() })
+	require.False(t, leader.SurelyLeads(), "its lease would run")
 	require.ErrorIs(t, maastest.Receive(t, "the old leader ends", lost), ErrLost)
 }
 
@@ -294,9 +296,9 @@ func TestLeads__is_not_known_between_the_end_of_a_lease_and_the_server_s_answer(
 
 	m.leaseEnd = time.Now()
 	require.False(t, leads(m))
-	m.goesOn(m.leaseEnd.Add(-time.Second))
+	m.heard(m.leaseEnd.Add(-time.Second), io.EOF)
 	require.False(t, leads(m), "the server was asked before")
-	m.goesOn(time.Now())
+	m.heard(time.Now(), io.EOF)
 	require.True(t, leads(m), "it is out of reach")
 
 	m.leaseEnd = time.Now()
@@ -309,6 +311,64 @@ func TestLeads__who_never_had_a_lease_waits_for_nothing(t *testing.T) {
 	require.True(t, leads(m))
 	m.o.Follow = true
 	require.True(t, leads(m))
+}
+
+// The server was out of reach for longer than the lease, so another may lead.
+func TestLeads__not_who_hears_that_the_name_is_taken(t *testing.T) {
+	server := maastest.Start(t)
+	m := watched(t, Options{URL: shared.Old(t, server.URL), Owner: "me", Follow: true})
+	m.lapsedSession(m.client.Load())
+	require.NoError(t, m.closeClient())
+	m.leaseEnd = time.Now()
+	m.trip(maas.ErrSessionLost)
+	m.heard(time.Now(), m.reason())
+	require.True(t, m.SurelyLeads(), "it is out of reach")
+	other := leaderOf(t, server.URL, "me")
+	m.tryAgain(context.Background())
+	require.False(t, m.SurelyLeads())
+	require.NoError(t, other.Close())
+	m.tryAgain(context.Background())
+	require.True(t, m.SurelyLeads())
+	require.NoError(t, m.closeClient())
+}
+
+// A standby leads a moment after the server has ended the session of who is turned away.
+func TestLeads__not_whom_the_server_turns_away(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "principals")
+	server := startWith(t, file, "me")
+	m := watched(t, Options{URL: shared.Old(t, server.URL), Owner: "me", Follow: true, Proof: maas.Options{Token: tokenOf("me")}})
+	require.True(t, m.SurelyLeads())
+	principals(t, file, "another")
+	server.Restart()
+	require.ErrorIs(t, health(m), maas.ErrToken)
+	require.False(t, m.Up(), "nothing else can succeed")
+	require.False(t, m.SurelyLeads(), "its lease would run")
+	require.False(t, m.Leads(t.Context()), "whoever evaluates rules does not wait")
+
+	_ = m.closeClient() // As when its lease has ended.
+	m.leaseEnd = time.Now()
+	m.tryAgain(context.Background())
+	require.ErrorIs(t, m.reason(), maas.ErrToken)
+	require.False(t, m.SurelyLeads(), "it was asked")
+	server.Kill()
+	m.tryAgain(context.Background())
+	require.True(t, m.SurelyLeads(), "it is out of reach")
+	principals(t, file, "me")
+	server.Restart()
+	m.tryAgain(context.Background())
+	require.True(t, m.Up())
+	require.NoError(t, m.closeClient())
+}
+
+func TestLeads__a_proxy_without_its_server_is_out_of_reach(t *testing.T) {
+	server := maastest.Start(t)
+	m := watched(t, Options{URL: shared.Old(t, server.URL), Owner: "me", Follow: true})
+	server.Kill()
+	_ = m.closeClient()
+	m.leaseEnd = time.Now()
+	m.tryAgain(context.Background())
+	require.ErrorContains(t, m.reason(), "502")
+	require.True(t, m.SurelyLeads())
 }
 
 func TestFollow__a_standby_is_seen_until_it_leads(t *testing.T) {

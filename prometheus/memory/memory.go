@@ -152,7 +152,8 @@ type Manager struct {
 	why      error     // Why the breaker is open.
 	leaseEnd time.Time // Of the session that was lost last.
 	reliedOn []func() []*remotefile.File
-	asked    time.Time // The last attempt to get a session again that failed for another reason than a lost name.
+	asked    time.Time // When the last attempt to connect without a session began.
+	denial   error     // Why the server, if it answered, did not give this process the name at that attempt.
 }
 
 // client returns the options of the session.
@@ -211,7 +212,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		state = State{Owner: o.Owner, ChunkSegment: state.ChunkSegment, MinValidTime: state.MinValidTime}
 	}
 	runCtx, cancel := context.WithCancel(context.Background())
-	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state, madeUp: madeUp, asked: time.Now()}
+	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state, madeUp: madeUp}
 	if madeUp {
 		o.Logger.Warn("MaaS owner name is made up, and known to this data directory alone: no other node can take over, and if the directory does not last, each start leaves its memory behind for an hour; give a permanent name (--storage.tsdb.maas.owner)", "owner", o.Owner)
 	}
@@ -226,7 +227,10 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		return m, nil
 	}
 	needed := o.Required || m.empty
-	if err := m.connectFirst(ctx, needed); err != nil {
+	begun := time.Now()
+	err = m.connectFirst(ctx, needed)
+	m.heard(begun, err)
+	if err != nil {
 		if m.mustFollow(err) {
 			m.empty, m.opening = false, false
 			m.follow(err)
@@ -379,7 +383,7 @@ func (m *Manager) judge(err error, timedOut bool) {
 	case maas.IsNotFound(err):
 		m.reload.Store(true)
 		m.trip(fmt.Errorf("the server has lost memory that it lent: %w", err))
-	case timedOut:
+	case timedOut, isTurnedAway(err):
 		m.trip(err)
 	default:
 		m.Failed(err)
@@ -402,12 +406,15 @@ func (m *Manager) downErr() error {
 	return ErrDegraded
 }
 
-// trip opens the breaker.
+// trip opens the breaker, unless it is open.
 func (m *Manager) trip(err error) {
 	m.mu.Lock()
-	m.why = err
+	tripped := m.up.CompareAndSwap(true, false)
+	if tripped {
+		m.why = err
+	}
 	m.mu.Unlock()
-	if !m.up.CompareAndSwap(true, false) {
+	if !tripped {
 		return
 	}
 	m.showState()

@@ -125,14 +125,18 @@ func tokenOf(name string) func() (string, error) {
 	return func() (string, error) { return "mt_" + name, nil }
 }
 
-// startWith starts a server of these principals, each of which owns its own name.
-func startWith(t *testing.T, names ...string) *maastest.Server {
+// principals writes the file of these principals, each of which owns its own name.
+func principals(t *testing.T, file string, names ...string) {
 	var lines []byte
 	for _, name := range names {
 		lines = fmt.Appendf(lines, "%s token=sha256:%x owner=%s\n", name, sha256.Sum256([]byte("mt_"+name)), name)
 	}
-	file := filepath.Join(t.TempDir(), "principals")
 	require.NoError(t, os.WriteFile(file, lines, 0o600))
+}
+
+// startWith starts a server of these principals.
+func startWith(t *testing.T, file string, names ...string) *maastest.Server {
+	principals(t, file, names...)
 	return maastest.Start(t, "--auth-file", file)
 }
 
@@ -171,7 +175,7 @@ func TestStranger__fences_an_owner_where_everybody_may(t *testing.T) {
 }
 
 func TestStranger__is_refused_where_there_are_principals(t *testing.T) {
-	server := startWith(t, "me", "stranger")
+	server := startWith(t, filepath.Join(t.TempDir(), "principals"), "me", "stranger")
 	m := opened(t, Options{URL: server.URL, Owner: "me", Proof: maas.Options{Token: tokenOf("me")}})
 	require.NoError(t, health(m))
 	file, session := fence(t, server.URL, tokenOf("stranger"))
