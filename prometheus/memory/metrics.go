@@ -44,28 +44,31 @@ type Metrics struct {
 	Promotions      prometheus.Counter
 	Restarts        *prometheus.CounterVec // reason
 
-	caughtUp atomic.Int64 // Nanoseconds since 1970; 0: not yet.
-	replayed atomic.Int64 // The same, in a standby; never: it has not caught up yet.
+	caughtUp atomic.Pointer[time.Time] // Nil: not yet.
+	replayed atomic.Pointer[time.Time] // In a standby; nil in a leader.
 }
 
+// never stands for the time in a standby that has not caught up yet.
+var never = new(time.Time)
+
 // CaughtUp says that the memory server has all that the log held at this time.
-func (m *Metrics) CaughtUp(at time.Time) { m.caughtUp.Store(at.UnixNano()) }
+func (m *Metrics) CaughtUp(at time.Time) { m.caughtUp.Store(&at) }
 
 // lag grows while nothing arrives: no code that waits for the server could report it.
 func (m *Metrics) lag() float64 {
 	at := m.caughtUp.Load()
-	if at == 0 {
+	if at == nil {
 		return 0
 	}
-	return time.Since(time.Unix(0, at)).Seconds()
+	return since(*at).Seconds()
 }
 
 // Replayed says that a standby has replayed all of the log that the memory server had at this time.
-func (m *Metrics) Replayed(at time.Time) { m.replayed.Store(at.UnixNano()) }
+func (m *Metrics) Replayed(at time.Time) { m.replayed.Store(&at) }
 
 // Follows says whether this Prometheus is a standby from now on, which has replayed nothing yet.
 func (m *Metrics) Follows(is bool) {
-	m.replayed.Store(0)
+	m.replayed.Store(nil)
 	if is {
 		m.Following.Set(1)
 		m.replayed.Store(never)
@@ -75,18 +78,15 @@ func (m *Metrics) Follows(is bool) {
 	m.BehindBytes.Set(0)
 }
 
-// never stands for the time in a standby that has not caught up yet.
-const never = -1
-
 // Behind is how many seconds ago a standby had replayed all; infinite if it never had; 0 in a leader.
 func (m *Metrics) Behind() float64 {
 	switch at := m.replayed.Load(); at {
-	case 0:
+	case nil:
 		return 0
 	case never:
 		return math.Inf(1)
 	default:
-		return time.Since(time.Unix(0, at)).Seconds()
+		return since(*at).Seconds()
 	}
 }
 
