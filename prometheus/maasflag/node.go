@@ -174,7 +174,10 @@ func (n *Node) NotReady() string {
 		return ""
 	}
 	behind := a.memory.Metrics().Behind()
-	if math.IsInf(behind, 1) {
+	switch {
+	case a.memory.LeaderHasNoLog():
+		return "following; the leader has no log in remote memory"
+	case math.IsInf(behind, 1):
 		return "following, catching up"
 	}
 	return fmt.Sprintf("following, %.0f s behind", behind)

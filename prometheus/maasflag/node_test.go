@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/tail"
 	"github.com/maas-memory/maas/prometheus/test/shared"
@@ -147,6 +149,32 @@ prometheus_tsdb_maas_following_restarts_total{reason="series"} 1
 prometheus_tsdb_maas_following_restarts_total{reason="truncated"} 0
 `), "prometheus_tsdb_maas_following_restarts_total"))
 	require.Empty(t, n.NotReady(), "it is closed")
+	leader.Close()
+}
+
+// Whoever updates a pair must not end this leader: its standby has nothing.
+func TestNode__says_that_its_leader_has_no_log_in_remote_memory(t *testing.T) {
+	server := start(t)
+	other := shared.Client(t, server)
+	all := maastest.Must(other.Allocate(t.Context(), maas.AllocateOptions{Size: 4 << 20, Count: 16}))(t)
+	leader := leads(t, server) // The server is full.
+	n, _ := newNode(t, server)
+	stop, ended := make(chan struct{}), make(chan error)
+	go func() {
+		ended <- n.Open(stop, false, func(_ prometheus.Registerer, a *Attachment) error { return replay(a) })
+	}()
+	says := func(words string) {
+		maastest.Eventually(t, words, func() bool { return n.NotReady() == words })
+	}
+	says("following; the leader has no log in remote memory")
+	require.Equal(t, math.Inf(1), n.attached.Load().memory.Metrics().Behind())
+	for _, a := range all {
+		_, _, err := other.Free(t.Context(), a.ID)
+		require.NoError(t, err)
+	}
+	says("following, 0 s behind")
+	close(stop)
+	require.ErrorIs(t, <-ended, tail.ErrStopped)
 	leader.Close()
 }
 

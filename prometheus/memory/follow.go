@@ -36,6 +36,13 @@ const followSuffix = "@follow"
 // writes nothing.
 func (m *Manager) Following() bool { return m.following.Load() }
 
+// SetLeaderHasNoLog says whether remote memory has no log to follow, although another has the name: the leader has no
+// samples, or no room for them.
+func (m *Manager) SetLeaderHasNoLog(is bool) { m.leaderHasNoLog.Store(is) }
+
+// LeaderHasNoLog is what a standby saw at its last look for a log to follow.
+func (m *Manager) LeaderHasNoLog() bool { return m.leaderHasNoLog.Load() }
+
 // MustFollow says whether this process may not lead before it has caught up: the log that it followed last had a hole.
 func (m *Manager) MustFollow() bool { return m.o.MustFollow }
 

@@ -138,11 +138,12 @@ type Manager struct {
 
 	refused refusal // What the server held at the last comparison, if that was refused.
 
-	following atomic.Bool
-	readerMu  sync.Mutex   // Guards reader.
-	reader    *maas.Client // A standby's, for Look; nil: not connected.
-	heldAt    string       // With Follow: the boot of the server at which another held the name.
-	freeAt    string       // While it is about to lead: the boot at which the name was free.
+	following      atomic.Bool
+	leaderHasNoLog atomic.Bool
+	readerMu       sync.Mutex   // Guards reader.
+	reader         *maas.Client // A standby's, for Look; nil: not connected.
+	heldAt         string       // With Follow: the boot of the server at which another held the name.
+	freeAt         string       // While it is about to lead: the boot at which the name was free.
 
 	opened     time.Time // When the last session was opened.
 	takenSince time.Time // When this leader first found its name taken; zero: at the last try it was not.

@@ -50,15 +50,12 @@ func (f *Follower) mayReplace() bool {
 
 // begin says whether remote memory has a log to follow, whose beginning is here now.
 func (f *Follower) begin() (bool, error) {
-	begun := time.Now()
 	mem, l, err := f.list()
 	if err != nil {
 		return false, err
 	}
-	if len(l.Files) == 0 && f.taken && !f.memory.MustFollow() { // There is a leader, and nothing to replay.
-		f.memory.Metrics().Replayed(begun)
-	}
 	plan, lost, err := planRestore(l.Files, false)
+	f.memory.SetLeaderHasNoLog(f.taken && err == nil && len(plan) == 0)
 	if err != nil || len(plan) == 0 || lost > 0 {
 		return false, err // The log is still being copied.
 	}
