@@ -133,10 +133,27 @@ func (t *Tail) run() {
 		t.round()
 		select {
 		case <-t.stop:
-			t.round() // For what was written since; every file is closed by now.
+			t.lastRounds() // For what was written since; every file is closed by now.
 			return
 		case <-ticker.C:
 		}
+	}
+}
+
+// lastRounds is the last round. In a hand-over it is repeated while the server fails, until it succeeds or a death would
+// free the name, too: a successor lacks what was not copied. A full server is not waited for.
+func (t *Tail) lastRounds() {
+	deadline := time.Now().Add(memory.SessionTTL)
+	for {
+		err := t.round()
+		switch {
+		case err == nil || !t.yields.Load():
+			return
+		case memory.IsFull(err) || !t.memory.Holds() || time.Now().After(deadline):
+			t.o.Logger.Warn("MaaS: the end of the log is not in remote memory, so a successor lacks its samples; this data directory has them", "err", err)
+			return
+		}
+		time.Sleep(t.o.Interval)
 	}
 }
 
@@ -157,7 +174,7 @@ func (t *Tail) Close() {
 }
 
 // round copies until nothing is left to copy, or until the server fails.
-func (t *Tail) round() {
+func (t *Tail) round() error {
 	for {
 		look := t.looks.begin()
 		more, err := t.step(look)
@@ -175,7 +192,7 @@ func (t *Tail) round() {
 		}
 		t.report()
 		if err != nil || !more {
-			return
+			return err
 		}
 	}
 }

@@ -6,9 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
@@ -304,6 +308,62 @@ func TestHandOver__waits_for_the_checkpoint_in_front_of_the_log(t *testing.T) {
 	require.NoError(t, n.Close())
 	require.Empty(t, d.chunks())
 	d.requireRestores(d.contents())
+}
+
+// The standby leads at once, and nobody sends again what was acknowledged.
+func TestHandOver__waits_for_a_server_that_failed_a_moment_ago(t *testing.T) {
+	d := newDataDir(t)
+	var fails atomic.Bool
+	failing := *d
+	failing.server = &maastest.Server{URL: maastest.Proxy(t, d.server.URL, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		if fails.Load() && strings.Contains(r.URL.Path, "/data") {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		serve(w, r)
+	})}
+	n := failing.startWith(walZero)
+	fails.Store(true)
+	d.append(walZero, 100)
+	maastest.Eventually(t, "the breaker opens", func() bool { return !n.Up() })
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		n.tail.HandOver()
+	}()
+	select {
+	case <-ended:
+		require.Fail(t, "it does not wait")
+	case <-time.After(time.Second / 2):
+	}
+	fails.Store(false)
+	maastest.Receive(t, "it has handed over", ended)
+	require.NoError(t, n.Close())
+	d.requireRestores(d.contents())
+}
+
+// A wait would be in vain, and a standby waits for the name.
+func TestHandOver__says_what_a_successor_lacks(t *testing.T) {
+	for what, prevent := range map[string]func(*dataDir, *node){
+		"the server is full": func(d *dataDir, _ *node) {
+			require.NoError(t, maastest.Err(d.client.Allocate(t.Context(), maas.AllocateOptions{Size: 512 << 10, Count: 127})))
+		},
+		"the name is lost": func(_ *dataDir, n *node) {
+			require.NoError(t, n.Read("test", time.Second, func(_ context.Context, c *memory.Conn) error { return c.Close() }))
+		},
+	} {
+		d, log := newDataDir(t), new(maastest.Log)
+		n := d.start(func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(log, nil)) })
+		prevent(d, n)
+		for i := range 4 {
+			d.segments(fmt.Sprintf("wal/%08d", i))
+		}
+		begun := time.Now()
+		n.tail.HandOver()
+		require.Less(t, time.Since(begun), memory.SessionTTL/2, what)
+		require.Equal(t, 1, log.Count("the end of the log is not in remote memory"), what)
+		_ = n.Close()
+	}
 }
 
 // A chunk that is written while the tail is busy with the log waits for the next look.
