@@ -168,10 +168,10 @@ func (m *Manager) connect(ctx context.Context) error {
 		return ErrFenced
 	}
 	if m.o.Follow && m.arena.Load() == nil && m.freeAt == "" {
-		if !m.Following() {
-			defer m.LookAnew() // It is no standby, and must not be seen as one.
-		}
 		boot, err := m.mayLead(ctx)
+		if !m.Following() {
+			m.LookAnew() // It is no standby, and must not be seen as one while it compares its log.
+		}
 		if err != nil {
 			return err
 		}

@@ -389,6 +389,21 @@ func TestFollow__a_standby_is_seen_until_it_leads(t *testing.T) {
 	require.Equal(t, []bool{true}, sessions(t, server.URL, "me"))
 }
 
+// It compares its log for minutes, during which an operator would count a standby.
+func TestFollow__who_starts_to_lead_is_not_seen_as_a_standby(t *testing.T) {
+	server := maastest.Start(t)
+	var seen []bool
+	m := opened(t, Options{
+		URL: shared.Old(t, server.URL), Owner: "me", Dir: logged(t, t.TempDir()), Follow: true,
+		Compare: func(context.Context, remotefile.Memory, *remotefile.Listing, bool) (Relation, error) {
+			seen = append(sessions(t, server.URL, "me"), sessions(t, server.URL, "me@follow")...)
+			return HasAll, nil
+		},
+	})
+	require.False(t, m.Following())
+	require.Equal(t, []bool{true}, seen)
+}
+
 func TestFollow__a_standby_whose_session_was_lost_is_seen_again(t *testing.T) {
 	server := maastest.Start(t)
 	leaderOf(t, server.URL, "me")
