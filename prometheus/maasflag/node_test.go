@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 	"github.com/prometheus/prometheus/util/compression"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -191,7 +192,7 @@ func TestNode__is_asked_and_ended_at_any_time(t *testing.T) {
 		for {
 			select {
 			case <-opened:
-				require.True(t, following)
+				assert.True(t, following)
 				return
 			case <-time.After(time.Millisecond):
 				following = following || strings.HasPrefix(n.NotReady(), "following")

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
@@ -26,12 +27,12 @@ type request struct {
 // send sends a request to a handler that waits, then appends to the node's log, and then answers.
 func send(t *testing.T, n *Node, record string, answer func(http.ResponseWriter)) request {
 	r := request{make(chan struct{}), make(chan struct{}), make(chan *httptest.ResponseRecorder, 1)}
+	log := newLog(t, n.dir)
 	handler := n.Receiver(func(w http.ResponseWriter, _ *http.Request) {
 		close(r.begun)
 		<-r.goOn
-		log := newLog(t, n.dir)
-		require.NoError(t, log.Log([]byte(record)))
-		require.NoError(t, log.Close())
+		assert.NoError(t, log.Log([]byte(record)))
+		assert.NoError(t, log.Close())
 		answer(w)
 	})
 	go func() {

@@ -150,8 +150,9 @@ func TestFollow__leaves_the_name_to_the_leader_after_a_restart_of_the_server(t *
 	t.Parallel()
 	server := maastest.Start(t)
 	leader := opened(t, Options{URL: shared.Old(t, server.URL), Owner: "me", Follow: true, Lost: func(err error) { t.Error(err) }})
-	m := opened(t, Options{URL: server.URL, Owner: "me", Follow: true})
-	late := opened(t, Options{URL: server.URL, Owner: "me", Follow: true})
+	young := shared.Young(t, server.URL)
+	m := opened(t, Options{URL: young, Owner: "me", Follow: true})
+	late := opened(t, Options{URL: young, Owner: "me", Follow: true})
 	require.True(t, IsFollowed(m.Lead(context.Background())))
 	server.Restart()
 	arena := leader.Arena()
@@ -160,6 +161,7 @@ func TestFollow__leaves_the_name_to_the_leader_after_a_restart_of_the_server(t *
 		require.True(t, IsFollowed(m.Lead(context.Background())))
 		time.Sleep(20 * time.Millisecond)
 	}
+	require.True(t, IsFollowed(m.Lead(context.Background())), "it sees the leader")
 	require.True(t, m.Following())
 	require.NoError(t, late.Close())
 	require.NoError(t, leader.Close())
@@ -186,7 +188,7 @@ func TestFollow__leaves_a_name_that_was_free_at_another_start_of_the_server(t *t
 func TestFollow__who_began_alone_ends_when_another_leads(t *testing.T) {
 	server := maastest.Start(t)
 	server.Kill()
-	m := watched(t, Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true})
+	m := watched(t, Options{URL: shared.Young(t, server.URL), Owner: "me", Dir: logged(t, t.TempDir()), Follow: true})
 	require.False(t, m.Following())
 	server.Restart()
 	require.ErrorIs(t, m.connect(context.Background()), errMayLive, "the leader comes back first")
@@ -255,7 +257,7 @@ func TestFollow__a_leader_without_a_standby_leads_again(t *testing.T) {
 func TestLead__leaves_the_leader_time_to_come_back_to_a_restarted_server(t *testing.T) {
 	server := maastest.Start(t)
 	leader := opened(t, Options{URL: shared.Old(t, server.URL), Owner: "me", Follow: true})
-	standby := standbyOf(t, server.URL, "me")
+	standby := standbyOf(t, shared.Young(t, server.URL), "me")
 	require.True(t, IsFollowed(standby.Lead(context.Background())))
 	require.NoError(t, leader.Close())
 	server.Restart()
@@ -459,8 +461,9 @@ func TestFollow__who_starts_leaves_the_name_to_the_leader_of_a_server_that_lost_
 	server := maastest.Start(t)
 	leader := watched(t, Options{URL: shared.Old(t, server.URL), Owner: "me", Follow: true})
 	server.Restart()
+	young := shared.Young(t, server.URL)
 	for what, dir := range map[string]string{"an empty directory": t.TempDir(), "an older log": logged(t, t.TempDir())} {
-		m := opened(t, Options{URL: server.URL, Owner: "me", Dir: dir, Follow: true})
+		m := opened(t, Options{URL: young, Owner: "me", Dir: dir, Follow: true})
 		require.True(t, m.Following(), what)
 		require.True(t, IsFollowed(m.Lead(context.Background())), what)
 	}

@@ -61,12 +61,12 @@ func TestTail__copies_a_backlog_over_a_slow_link(t *testing.T) {
 	d.requireRestores(d.contents())
 }
 
-// Eight megabytes of chunks would keep the log waiting for as many seconds.
+// Four megabytes of chunks take two seconds here, and the log is at most one behind.
 func TestTail__looks_at_the_log_between_chunks_over_a_slow_link(t *testing.T) {
 	d := newDataDir(t)
 	d.append(walZero, 100)
 	d.write("chunks_head/000001", chunkFile(20, 1, make([]byte, memory.MaxPiece/5)))
-	slow := d.slowed(1 << 20)
+	slow := d.slowed(2 << 20)
 	s := newStepper(slow, slow.open(), mirrored)
 	require.True(t, s.look(), "there is more to copy")
 	require.NotEmpty(t, d.chunks())

@@ -35,7 +35,12 @@ func Client(t testing.TB, url string) *maas.Client {
 var uptime = regexp.MustCompile(`"uptime_seconds": *\d+`)
 
 // Old is the URL of a server that says that it runs for an hour: no leader of an earlier start comes back for its name.
-func Old(t testing.TB, url string) string {
+func Old(t testing.TB, url string) string { return aged(t, url, "3600") }
+
+// Young is the URL of a server that says that it was started a moment ago, however long a test takes.
+func Young(t testing.TB, url string) string { return aged(t, url, "0") }
+
+func aged(t testing.TB, url, seconds string) string {
 	return maastest.Proxy(t, url, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		if r.URL.Path != "/health" {
 			serve(w, r)
@@ -45,7 +50,7 @@ func Old(t testing.TB, url string) string {
 		serve(answer, r)
 		w.Header().Set("Content-Type", answer.Header().Get("Content-Type"))
 		w.WriteHeader(answer.Code)
-		_, _ = w.Write(uptime.ReplaceAll(answer.Body.Bytes(), []byte(`"uptime_seconds": 3600`)))
+		_, _ = w.Write(uptime.ReplaceAll(answer.Body.Bytes(), []byte(`"uptime_seconds": `+seconds)))
 	})
 }
 
