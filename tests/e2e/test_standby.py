@@ -258,6 +258,7 @@ def is_ended(pair):
     print("SIGTERM", flush=True)
     old = pair.leader
     senders = Senders(old)
+    eventually(60, f"{old.name} to acknowledge samples of each sender", lambda: all(senders.acknowledged))
     pair.settle()
     told = time.time()
     old.process.send_signal(signal.SIGTERM)
