@@ -298,3 +298,22 @@ func TestReturn__a_block_that_stays_unreadable_does_not_come_again_and_again(t *
 	f.looked()
 	other.holds(a, c)
 }
+
+// A clock that is set back by an hour must not keep blocks from being compacted for an hour more.
+func TestReturning__ends_when_the_server_stays_away(t *testing.T) {
+	d := newDataDir(t)
+	n := d.start()
+	d.server.Kill()
+	maastest.Eventually(t, "the server is away", func() bool {
+		_ = n.Read("health", time.Second, func(ctx context.Context, c *memory.Conn) error { return maastest.Err(c.Health(ctx)) })
+		return !n.Up()
+	})
+	n.returning.Store(true)
+	for ago, returns := range map[time.Duration]bool{patience / 2: true, patience: false} {
+		at := shared.BeforeStep(ago)
+		n.reached.Store(&at)
+		require.Equal(t, returns, n.Returning(), ago)
+	}
+	d.server.Restart()
+	n.close()
+}

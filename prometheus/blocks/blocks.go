@@ -85,9 +85,9 @@ type Copier struct {
 	seen   time.Time                       // When the server was last seen to have everything.
 
 	returning atomic.Bool
-	shed      atomic.Bool  // The block that is being copied has to go.
-	reached   atomic.Int64 // When the server was last up, in nanoseconds since 1970.
-	rounds    atomic.Int64 // Rounds that left nothing to do, for tests.
+	shed      atomic.Bool               // The block that is being copied has to go.
+	reached   atomic.Pointer[time.Time] // When the server was last up; nil: never.
+	rounds    atomic.Int64              // Rounds that left nothing to do, for tests.
 
 	mu       sync.Mutex // Guards the fields below.
 	database Database   // Nil until the database is open.
@@ -202,7 +202,8 @@ func (c *Copier) round() error {
 	if !c.memory.Up() {
 		return nil
 	}
-	c.reached.Store(time.Now().UnixNano())
+	now := time.Now()
+	c.reached.Store(&now)
 	if err := c.attach(); err != nil {
 		return err
 	}
@@ -320,5 +321,5 @@ func (c *Copier) Returning() bool {
 		return false
 	}
 	at := c.reached.Load()
-	return at == 0 || time.Since(time.Unix(0, at)) < patience
+	return at == nil || time.Since(*at) < patience
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -83,21 +82,14 @@ func TestMetrics__errors_of_an_operation_are_there_before_the_first_one(t *testi
 	require.Zero(t, testutil.ToFloat64(m.Metrics().Errors.WithLabelValues("health")))
 }
 
-// beforeStep is a time of the past that a host's clock showed before it was set back by an hour.
-func beforeStep(ago time.Duration) time.Time {
-	t := time.Now().Add(-ago)
-	*(*uint64)(unsafe.Pointer(&t)) += 3600 << 30 // Seconds of the wall clock, beside those of the monotonic one.
-	return t
-}
-
 func TestMetrics__a_clock_that_is_set_back_hides_no_lag(t *testing.T) {
 	m := NewMetrics(nil)
 	require.Zero(t, m.lag())
-	m.CaughtUp(beforeStep(time.Minute))
+	m.CaughtUp(shared.BeforeStep(time.Minute))
 	require.InDelta(t, 60, m.lag(), 30)
 	m.Follows(true)
 	require.Equal(t, math.Inf(1), m.Behind())
-	m.Replayed(beforeStep(time.Minute))
+	m.Replayed(shared.BeforeStep(time.Minute))
 	require.InDelta(t, 60, m.Behind(), 30)
 	m.Replayed(time.Now().Add(-time.Minute).Round(0)) // The monotonic clock stood still, as while a host sleeps.
 	require.InDelta(t, 60, m.Behind(), 30)

@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -71,6 +72,13 @@ func SlowLink(t testing.TB, server string, rate int) string {
 		r.Body = io.NopCloser(&body)
 		serve(w, r)
 	})
+}
+
+// BeforeStep is a time of the past that a host's clock showed before it was set back by an hour.
+func BeforeStep(ago time.Duration) time.Time {
+	t := time.Now().Add(-ago)
+	*(*uint64)(unsafe.Pointer(&t)) += 3600 << 30 // Seconds of the wall clock, beside those of the monotonic one.
+	return t
 }
 
 // Exists says whether a file is there.
