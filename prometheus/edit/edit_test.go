@@ -92,3 +92,17 @@ func TestApply__a_moved_anchor_changes_nothing_and_is_named(t *testing.T) {
 	}
 	require.ErrorContains(t, maastest.Err(apply(t.TempDir(), "", edits)), "the root of a Prometheus tree")
 }
+
+// What a file that is added to web does needs nothing of Prometheus.
+func TestAdd__the_tests_of_web_pass(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "web"), 0o777))
+	for _, folder := range []string{"files", "testfiles"} {
+		require.NotZero(t, maastest.Must(add(folder, dir, "web/maas"))(t))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "web", "go.mod"), []byte("module web\n\ngo 1.26\n"), 0o666))
+	test := exec.Command("go", "test", "-count=1", "-timeout=1m", ".")
+	test.Dir = filepath.Join(dir, "web")
+	out, err := test.CombinedOutput()
+	require.NoError(t, err, string(out))
+}

@@ -147,6 +147,6 @@ var edits = []edit{
 	{webGo, "\t\tcase NotReady:\n\t\t\tw.Header().Set(\"X-Prometheus-Stopping\", \"false\")\n\t\t\tw.WriteHeader(http.StatusServiceUnavailable)\n", 1,
 		"\t\tcase NotReady:\n\t\t\tw.Header().Set(\"X-Prometheus-Stopping\", \"false\")\n\t\t\tw.WriteHeader(http.StatusServiceUnavailable)\n\t\t\tif notReadyReason(w) {\n\t\t\t\treturn\n\t\t\t}\n"},
 	// Nobody takes the request for as long as the leader lives, and each that waits has a connection.
-	{webGo, "func (h *Handler) reload(w http.ResponseWriter, _ *http.Request) {\n", 1,
-		"func (h *Handler) reload(w http.ResponseWriter, _ *http.Request) {\n\tif refuseReload(w) {\n\t\treturn\n\t}\n"},
+	{webGo, "func (h *Handler) reload(w http.ResponseWriter, _ *http.Request) {\n\trc := make(chan error)\n\th.reloadCh <- rc\n", 1,
+		"func (h *Handler) reload(w http.ResponseWriter, r *http.Request) {\n\trc := make(chan error)\n\tif !askReload(w, r, h.reloadCh, rc) {\n\t\treturn\n\t}\n"},
 }
