@@ -23,6 +23,7 @@ type body struct {
 	head   []byte
 	ranges []Range
 	size   int64
+	holds  func() error // nil, or asked before each piece: an error ends the request
 
 	mu       sync.Mutex
 	detached bool // guarded by mu
@@ -51,6 +52,11 @@ type bodyReader struct {
 
 func (r *bodyReader) Read(p []byte) (int, error) {
 	b := r.body
+	if b.holds != nil {
+		if err := b.holds(); err != nil {
+			return 0, err
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.detached {

@@ -94,6 +94,9 @@ func (c *Client) open(ctx context.Context) error {
 			return err
 		}
 	}
+	if c.options.Exclusive {
+		c.sender.holds = c.holds
+	}
 	if c.session != nil {
 		c.lost = make(chan struct{})
 		context.AfterFunc(c.session.lost(), func() { close(c.lost) })
@@ -184,25 +187,22 @@ func (c *Client) Lost() <-chan struct{} { return c.lost }
 // exclusive, it is also tied to the life of the session: a client that has lost its name writes
 // nothing more.
 func (c *Client) begin(ctx context.Context, changes bool) (context.Context, func(), error) {
-	life := c.alive
-	if changes && c.options.Exclusive {
-		if _, ok := c.session.lease(); !ok && c.alive.Err() == nil {
-			return nil, nil, c.lostCause()
-		}
-		life = c.session.lost()
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	stopLife := context.AfterFunc(life, func() { cancel(context.Cause(life)) })
-	stopAlive := func() bool { return true }
-	if life != c.alive {
-		stopAlive = context.AfterFunc(c.alive, func() { cancel(ErrClosed) })
+	stopAlive := context.AfterFunc(c.alive, func() { cancel(ErrClosed) })
+	stopLost := func() bool { return true }
+	if changes && c.options.Exclusive {
+		lost := c.session.lost()
+		stopLost = context.AfterFunc(lost, func() { cancel(context.Cause(lost)) })
+		if err := c.holds(); err != nil {
+			cancel(err)
+		}
 	}
 	if c.alive.Err() != nil {
 		cancel(ErrClosed)
 	}
 	done := func() {
-		stopLife()
 		stopAlive()
+		stopLost()
 		cancel(nil)
 	}
 	if ctx.Err() != nil {
@@ -213,7 +213,15 @@ func (c *Client) begin(ctx context.Context, changes bool) (context.Context, func
 	return ctx, done, nil
 }
 
-func (c *Client) lostCause() error {
+// holds tells whether an exclusive client still has its name, and otherwise why not. Whoever sends to the server
+// asks this at the last moment: the end of a context is late after the machine slept or the process stood still.
+func (c *Client) holds() error {
+	if c.alive.Err() != nil {
+		return ErrClosed
+	}
+	if _, ok := c.session.lease(); ok {
+		return nil
+	}
 	if err := context.Cause(c.session.lost()); err != nil {
 		return err
 	}

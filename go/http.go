@@ -69,7 +69,7 @@ func (p *httpPlane) allocate(ctx context.Context, o *AllocateOptions) ([]Allocat
 	}
 	answer.Allocations.max = o.Count
 	err = p.sender.do(ctx, &call{
-		method: "POST", path: "/allocate", body: newBody(text, nil), answer: &answer, follow: true,
+		method: "POST", path: "/allocate", body: newBody(text, nil), answer: &answer, follow: true, changes: true,
 		maxAnswer: maxSmallAnswer + int64(o.Count)*entryBytes,
 	})
 	if err != nil {
@@ -121,7 +121,7 @@ func (p *httpPlane) freeBatch(ctx context.Context, ids []string) (freed int, unk
 	}
 	answer.Unknown.max = len(ids)
 	err = p.sender.do(ctx, &call{
-		method: "POST", path: "/free", body: newBody(text, nil), answer: &answer,
+		method: "POST", path: "/free", body: newBody(text, nil), answer: &answer, changes: true,
 		maxAnswer: maxSmallAnswer + 2*int64(len(text)), // unknown ids come back, escaped
 	})
 	if err != nil {
@@ -200,7 +200,7 @@ func (p *httpPlane) readBatch(ctx context.Context, ranges []Range) error {
 func (p *httpPlane) writeBatch(ctx context.Context, ranges []Range) error {
 	if len(ranges) == 1 {
 		return p.sender.do(ctx, &call{
-			method: "PUT", path: "/allocate/" + ranges[0].ID + "/data", body: newBody(nil, ranges), bytes: true,
+			method: "PUT", path: "/allocate/" + ranges[0].ID + "/data", body: newBody(nil, ranges), bytes: true, changes: true,
 			contentRange: "bytes " + spanOf(&ranges[0]) + "/*",
 		})
 	}
@@ -208,7 +208,7 @@ func (p *httpPlane) writeBatch(ctx context.Context, ranges []Range) error {
 	head := appendRanges(make([]byte, 4, 4+len(ranges)*rangeBytes), ranges)
 	binary.LittleEndian.PutUint32(head, uint32(len(head)-4))
 	return p.sender.do(ctx, &call{
-		method: "POST", path: "/data/write", body: newBody(head, ranges), bytes: true,
+		method: "POST", path: "/data/write", body: newBody(head, ranges), bytes: true, changes: true,
 	})
 }
 

@@ -97,6 +97,11 @@ func (p *rdmaPlane) free(ctx context.Context, ids []string) (int, []string, erro
 		defer p.leave()
 		var r freedResult
 		for len(left) > 0 && r.err == nil && ctx.Err() == nil {
+			if p.sender.holds != nil {
+				if r.err = p.sender.holds(); r.err != nil {
+					break
+				}
+			}
 			n := min(len(left), maxBatch)
 			freed, unknown, err := p.freeNow(left[:n])
 			r = freedResult{r.freed + freed, append(r.unknown, unknown...), err}

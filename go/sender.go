@@ -43,6 +43,7 @@ type sender struct {
 	token   *token
 	files   *tlsFiles // nil: none
 	hasCAs  bool
+	holds   func() error // before each piece of what changes memory; nil: the client may always
 
 	mu    sync.Mutex
 	conns *connections // guarded by mu
@@ -64,6 +65,7 @@ type call struct {
 	byteRange    string // the Range header
 	contentRange string // the Content-Range header
 	control      bool
+	changes      bool // what is in memory, or whose it is
 	once         bool // it must not be sent twice
 	follow       bool // follow one 307, to the same server
 
@@ -165,6 +167,9 @@ func (w *sender) do(ctx context.Context, c *call) error {
 	defer cancel()
 	if c.body != nil {
 		defer c.body.detach()
+	}
+	if c.changes {
+		c.body.holds = w.holds
 	}
 	refused := false // with the token or certificate before
 	for try := 0; ; try++ {

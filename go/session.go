@@ -186,7 +186,7 @@ func (s *httpSession) keep(ctx context.Context) {
 			if err == nil {
 				err = errors.New("the renewal was answered too late")
 			}
-			s.lose(fmt.Errorf("its lease of %v lapsed, last: %w: %w", s.ttl, err, ErrSessionLost))
+			s.lose(fmt.Errorf("its lease of %v lapsed, last: %v: %w", s.ttl, err, ErrSessionLost))
 			return
 		case err != nil:
 			pause = min(retryInterval, time.Until(until))

@@ -7,7 +7,11 @@ package maas
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -102,6 +106,50 @@ func TestLeaseLapsesWhileTheMachineSleeps(t *testing.T) {
 	until, ok = c.Lease()
 	holds(t, !ok && !until.After(time.Now()), until, ok)
 	wantError(t, c.Write(t.Context(), id, 0, []byte("late")), ErrSessionLost)
+}
+
+// The end of a lease may come while a call is under way, before anything that cancels calls has noticed.
+func TestLeaseLapsesUnderWay(t *testing.T) {
+	for name, test := range map[string]struct {
+		size  int
+		looks int64 // at the clock, until the machine sleeps
+		puts  int   // that may arrive as a whole, the last one to be answered late or not at all
+		broke bool
+	}{
+		"before a connection that broke is replaced": {size: 4, puts: 1, broke: true},
+		"between two requests":                       {size: 2 * transferBytes, puts: 1},
+		"within a request":                           {size: transferBytes, looks: 20, puts: 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var slept, looks atomic.Int64
+			clock = func() time.Duration {
+				if test.looks != 0 && looks.Add(1) == test.looks {
+					slept.Store(int64(time.Hour))
+				}
+				return sinceBoot() + time.Duration(slept.Load())
+			}
+			t.Cleanup(func() { clock = sinceBoot })
+			var puts atomic.Int32
+			url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if _, err := io.Copy(io.Discard, r.Body); err != nil || r.Method != "PUT" {
+					answer(200, fmt.Sprintf(`{"id":%q,"ttl_seconds":10}`, someID))(w, r)
+					return
+				}
+				puts.Add(1)
+				slept.Store(int64(time.Hour))
+				if test.broke {
+					conn, _, _ := http.NewResponseController(w).Hijack()
+					_ = conn.Close()
+				}
+			})
+			c := maastest.Must(openAt(t, url, Options{Name: "me", Exclusive: true}))(t)
+			err := c.Write(t.Context(), someID, 0, make([]byte, test.size))
+			wantError(t, err, ErrSessionLost, "maas: write", "its lease lapsed")
+			holds(t, int(puts.Load()) == test.puts, puts.Load(), "writes arrived")
+			holds(t, !strings.Contains(err.Error(), "broke"), err)
+			holds(t, maastest.Err(c.Allocate(t.Context(), AllocateOptions{Size: 1})) != nil, "memory without a session")
+		})
+	}
 }
 
 // A server that stands still answers no renewal: the client gives up its session by its own clock.
