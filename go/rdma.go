@@ -95,7 +95,7 @@ func (p *rdmaPlane) open(o *Options) error {
 		url:                text.add(o.URL),
 		transport:          C.MAAS_TRANSPORT_AUTO,
 		timeout_ms:         milliseconds(o.Timeout),
-		connect_timeout_ms: milliseconds(min(o.Timeout, endTimeout)),
+		connect_timeout_ms: milliseconds(min(o.Timeout, connectTimeout)),
 		max_submitted:      maxSubmitted,
 		session_name:       text.add(o.Name),
 		session_exclusive:  C.bool(o.Exclusive),

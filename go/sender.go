@@ -28,6 +28,7 @@ const (
 	maxErrorBytes     = 16 << 10
 	maxLocation       = 200
 	idleTimeout       = 30 * time.Second // below the server's --connection-timeout
+	connectTimeout    = 2 * time.Second  // and again for the handshake of TLS
 	keepAliveInterval = 15 * time.Second
 )
 
@@ -131,10 +132,13 @@ func (w *sender) retire(conns *connections) {
 }
 
 func newHTTPClient(to address, config *tls.Config, connections int) *http.Client {
-	dialer := &net.Dialer{KeepAlive: keepAliveInterval}
+	// net/http goes on connecting when the request has ended, and no other may have that connection's place
+	// meanwhile.
+	dialer := &net.Dialer{Timeout: connectTimeout, KeepAlive: keepAliveInterval}
 	transport := &http.Transport{
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        config,
+		TLSHandshakeTimeout:    connectTimeout,
 		Proxy:                  nil, // requests do not go through a proxy
 		DisableCompression:     true,
 		MaxConnsPerHost:        connections,
@@ -398,6 +402,7 @@ func wrongRange(got string, c *call) error {
 func (w *sender) explain(ctx context.Context, started time.Time, err error) error {
 	var refusal *Error
 	var noHost *net.DNSError
+	var late net.Error
 	var wrapped *url.Error
 	if errors.As(err, &refusal) {
 		return fmt.Errorf("%s: %w", w.text, err)
@@ -417,6 +422,8 @@ func (w *sender) explain(ctx context.Context, started time.Time, err error) erro
 		return fmt.Errorf("%s: %w; start maasd there or correct the URL", w.text, err)
 	case errors.As(err, &noHost):
 		return fmt.Errorf("%s: %w; correct the URL or the name service", w.text, err)
+	case errors.As(err, &late) && late.Timeout():
+		return fmt.Errorf("%s: %w; see whether maasd and the network are well", w.text, err)
 	case broke(err):
 		return fmt.Errorf("%s: the connection broke: %w; see whether maasd still runs there", w.text, err)
 	}

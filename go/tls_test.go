@@ -5,6 +5,7 @@
 package maas
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -240,6 +242,31 @@ func TestTLS__a_plain_URL_is_told(t *testing.T) {
 	}()
 	_, err := openAt(t, "http://"+listener.Addr().String(), Options{})
 	wantError(t, err, nil, "speaks TLS: use https://"+listener.Addr().String())
+}
+
+// A connection that cannot be made holds up no other for long, however short the calls are that asked for it.
+func TestTLS__handshakes_without_an_answer(t *testing.T) {
+	ca := newAuthority(t, "ca")
+	config := ca.config("localhost", nil)
+	s := newSecured(t, config)
+	hangs := make(chan struct{})
+	t.Cleanup(func() { close(hangs) })
+	c := maastest.Must(openAt(t, s.URL, Options{CAFile: ca.file}))(t)
+	s.use(&tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		<-hangs
+		return nil, errors.New("too late")
+	}})
+	for range maxControl {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		_, err := c.Health(ctx)
+		cancel()
+		wantError(t, err, context.DeadlineExceeded)
+	}
+	started := time.Now()
+	wantError(t, maastest.Err(c.Stats(t.Context())), nil, "handshake timeout", "see whether maasd and the network are well")
+	holds(t, time.Since(started) < maastest.Patience/2, "it waited for its own timeout")
+	s.use(config)
+	check(t, maastest.Err(c.Health(t.Context())))
 }
 
 func TestTLS__options_and_files_that_cannot_be(t *testing.T) {
