@@ -162,18 +162,17 @@ static int look(struct maas_http_conn *conn, char *error)
 
 int maas_http_tls_look(struct maas_http_conn *conn, char error[MAAS_TLS_ERROR])
 {
-	uint64_t now_s;
+	uint64_t now_s = maas_clock_wall_s();
 	int r = look(conn, error);
 
-	if (r)
-		return r;
-	now_s = maas_clock_wall_s();
-	if (now_s + MAAS_HTTP_RENEW_S >= conn->tls.peer->expiry_s)
+	/* Something of it has expired: what, is seen anew. */
+	if (!r && now_s >= conn->tls.peer->expiry_s) {
+		conn->tls.epoch = 0;
+		r = look(conn, error);
+	}
+	if (!r && now_s + MAAS_HTTP_RENEW_S >= conn->tls.peer->expiry_s)
 		conn->req.close = true;
-	if (now_s < conn->tls.peer->expiry_s)
-		return 0;
-	snprintf(error, MAAS_TLS_ERROR, "it has expired");
-	return -EKEYEXPIRED;
+	return r;
 }
 
 /* ---- for people, and metrics */

@@ -18,7 +18,7 @@ struct maas_tls {
 	gnutls_x509_trust_list_t trust;		      /* of the credentials */
 	enum maas_tls_client client;
 	uint64_t expiry_s;
-	uint64_t crl_expiry_s;
+	uint64_t crl_expiry_s; /* of the revocation list to be replaced first; 0: none is */
 	uint8_t digest[MAAS_TLS_HASH_BYTES]; /* of the files */
 	struct maas_buf names;		     /* of the certificate, for people */
 

@@ -174,8 +174,6 @@ static int explain(unsigned int status, char *error)
 		const char *text;
 	} reasons[] = {
 		{GNUTLS_CERT_REVOKED, -EKEYREVOKED, "its CA has revoked it"},
-		{GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED, -EKEYREJECTED,
-		 "the server's --tls-client-crl is out of date: it must be replaced"},
 		{GNUTLS_CERT_REVOCATION_DATA_ISSUED_IN_FUTURE, -EKEYREJECTED,
 		 "the server's --tls-client-crl is of the future: is its clock right?"},
 		{GNUTLS_CERT_SIGNER_NOT_FOUND, -EKEYREJECTED,
@@ -202,6 +200,12 @@ static int explain(unsigned int status, char *error)
 	return -EKEYREJECTED;
 }
 
+/* GnuTLS looks at the date of a list when it takes the list, and never again. */
+static bool has_old_crl(const struct maas_tls *tls)
+{
+	return tls->crl_expiry_s && maas_clock_wall_s() >= tls->crl_expiry_s;
+}
+
 static int verify(const struct maas_tls *tls, gnutls_x509_crt_t *chain, unsigned int count,
 		  char *error)
 {
@@ -211,6 +215,11 @@ static int verify(const struct maas_tls *tls, gnutls_x509_crt_t *chain, unsigned
 	};
 	unsigned int status = 0;
 
+	if (has_old_crl(tls)) {
+		snprintf(error, MAAS_TLS_ERROR,
+			 "the server's --tls-client-crl is out of date: it must be replaced");
+		return -EKEYREJECTED;
+	}
 	if (gnutls_x509_trust_list_verify_crt2(tls->trust, chain, count, &purpose, 1, FLAGS,
 					       &status, NULL)) {
 		snprintf(error, MAAS_TLS_ERROR, "it cannot be verified");
@@ -252,7 +261,7 @@ static uint64_t chain_expiry(const struct maas_tls *tls, gnutls_x509_crt_t *chai
 			     unsigned int count)
 {
 	gnutls_x509_crt_t crt = chain[0];
-	uint64_t first = UINT64_MAX;
+	uint64_t first = tls->crl_expiry_s ? tls->crl_expiry_s : UINT64_MAX;
 
 	/* Certificates may go round in a circle. */
 	for (unsigned int i = 0; crt && i < count; i++) {

@@ -142,7 +142,8 @@ struct maas_tls_name {
 
 /* What a client proved. */
 struct maas_tls_peer {
-	uint64_t expiry_s; /* of the certificate or a CA's on its way, in seconds since 1970 */
+	/* of the certificate, a CA's on its way or a revocation list, in seconds since 1970 */
+	uint64_t expiry_s;
 	uint32_t num_names;
 	struct maas_tls_name names[]; /* and their text behind them: one piece of memory */
 };

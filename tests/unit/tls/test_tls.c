@@ -228,6 +228,26 @@ TEST(verify__refuses_what_was_revoked)
 	assert_int_equal(verify(bad), -EKEYREVOKED);
 }
 
+/* A server that loaded the list while it was good; GnuTLS alone would go by it for ever. */
+TEST(verify__refuses_everybody_while_the_list_is_old)
+{
+	struct pair pair;
+
+	cert_write_crl(ca, NULL, 2, in("crl"));
+	files.client_crl = in("crl");
+	forget_peer();
+	pair_open(&pair, CLIENT(ca, NAMES(DNS("a"))), "NORMAL");
+	assert_int_equal(shake(&pair), 0);
+	assert_int_equal(maas_tls_peer_verify(pair.stream.tls, &pair.stream, error, &peer), 0);
+	while (maas_clock_wall_s() < peer->expiry_s)
+		usleep(100000);
+	forget_peer();
+	assert_int_equal(maas_tls_peer_verify(pair.stream.tls, &pair.stream, error, &peer),
+			 -EKEYREJECTED);
+	says(error, "--tls-client-crl is out of date");
+	pair_close(&pair);
+}
+
 TEST(verify__client_without_a_certificate)
 {
 	assert_int_equal(verify(NULL), -ENODATA);
