@@ -52,11 +52,17 @@ static void end_transfer(struct maas_http_conn *conn)
 	conn->req.transferring = false;
 }
 
-static int fail_range(struct maas_http_conn *conn, uint64_t size)
+/* With an answer of 416. */
+static void tell_size(struct maas_http_conn *conn, uint64_t size)
 {
 	conn->req.extra_name = MHD_HTTP_HEADER_CONTENT_RANGE;
 	snprintf(conn->req.extra_value, sizeof(conn->req.extra_value), "bytes */%llu",
 		 (unsigned long long)size);
+}
+
+static int fail_range(struct maas_http_conn *conn, uint64_t size)
+{
+	tell_size(conn, size);
 	return maas_http_error(conn, MHD_HTTP_RANGE_NOT_SATISFIABLE, "bad_range",
 			       "the range lies outside of the allocation's %llu bytes",
 			       (unsigned long long)size);
@@ -125,8 +131,15 @@ static int put_part(struct maas_http_conn *conn, const char *content_range)
 				       "Content-Range must be such as bytes 0-99/* or bytes "
 				       "0-99/%llu",
 				       (unsigned long long)size);
-	if (range.first + range.len > size || (total != UINT64_MAX && total != size))
+	if (range.first + range.len > size)
 		return fail_range(conn, size);
+	if (total != UINT64_MAX && total != size) {
+		tell_size(conn, size);
+		return maas_http_error(conn, MHD_HTTP_RANGE_NOT_SATISFIABLE, "bad_range",
+				       "Content-Range has a total of %llu bytes, and the "
+				       "allocation has %llu",
+				       (unsigned long long)total, (unsigned long long)size);
+	}
 	if (!req->chunked && range.len != req->content_length)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_range",
 				       "Content-Range speaks of %llu bytes, Content-Length of %llu",

@@ -119,7 +119,10 @@ TEST(put__refuses_ranges)
 	expect_put("\nContent-Range: bytes 10/100", "x", 1, 400);
 	expect_put("\nContent-Range: bytes */100", "x", 1, 400);
 	expect_put("\nContent-Range: bytes 99-100/*", "xy", 2, 416);
-	expect_put("\nContent-Range: bytes 0-1/101", "xy", 2, 416);
+	http_expect(http_text("PUT %s\nContent-Range: bytes 0-1/101", path), "xy", 416,
+		    "Content-Range: bytes */100*a total of 101 bytes, and the allocation has 100");
+	http_expect(http_text("PUT %s\nContent-Range: bytes 99-100/101", path), "xy", 416,
+		    "Content-Range: bytes */100*outside of the allocation's 100 bytes");
 	expect_put("\nContent-Range: bytes 9223372036854775805-9223372036854775806/*", "xy", 2,
 		   416);
 	expect_get(NULL, 200, 0, 100);
