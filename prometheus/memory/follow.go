@@ -102,19 +102,23 @@ func (m *Manager) isOwn(ctx context.Context) bool {
 	return err == nil && open && age >= time.Since(m.opened)-2*time.Second // Both are rounded.
 }
 
-// Leads says whether this process still leads, and so may do what only a leader may. A process that was stopped
-// for longer than its lease does not know; it waits until the server was asked, or is out of reach. A process that
-// has lost the name ends meanwhile. False: ctx ended, or the server turns this process away, which may last.
+// Leads says whether this process may send alerts. A process that was stopped for longer than its lease does not know
+// whether it leads; it waits until the server was asked, or is out of reach. A process that has lost the name ends
+// meanwhile. One that the server turns away goes on: another may lead, but an alert that is sent twice harms less than
+// one that nobody sends. False: ctx ended.
 func (m *Manager) Leads(ctx context.Context) bool {
 	for {
 		leads, turnedAway := m.leads()
-		if leads || turnedAway || !sleep(ctx, leadInterval) {
-			return leads
+		if leads || turnedAway {
+			return true
+		}
+		if !sleep(ctx, leadInterval) {
+			return false
 		}
 	}
 }
 
-// SurelyLeads is Leads without waiting: false means that this process does not know.
+// SurelyLeads says whether this process leads as far as it knows, without waiting: false means that another may.
 func (m *Manager) SurelyLeads() bool {
 	leads, _ := m.leads()
 	return leads
