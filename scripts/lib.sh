@@ -1,9 +1,11 @@
 # shellcheck shell=bash
 # Functions of all scripts, which source this file. Sets the shell's options and goes to the root of the
-# tree.
+# tree, from caller_dir.
 set -euo pipefail
 shopt -s inherit_errexit
 unset CDPATH
+# shellcheck disable=SC2034  # used by the scripts that source this file
+caller_dir=$PWD
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 cd "$ROOT"
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # where ip, depmod and their like are, also for those who are not root

@@ -187,6 +187,13 @@ run
 kill -INT "-$job"
 ends 0
 contains 'Ctrl-C' "$(cat "$WORK/run.log")" 'Ending maasd.' 'maasd has ended with 0.'
+mkdir "$WORK/conf" && cd "$WORK/conf"
+(umask 027 && echo '* - health' >principals)
+run_until '^Try: ' "$tree 2/scripts/run" --server -- --listen 127.0.0.1:0,unix:here.sock --auth-file principals
+[ -S here.sock ] || fail 'a path is not taken from where scripts/run was called'
+kill -INT "-$job"
+ends 0
+cd "$tree 2"
 says 2 no-such-option scripts/run --server -- --listen 127.0.0.1:0 --no-such-option
 
 step 'scripts/bench: a source that cannot be fetched'
@@ -254,7 +261,7 @@ http.server.HTTPServer(("127.0.0.1", int(re.search(r"listen-address=127.0.0.1:(\
 END
 chmod +x build/run/bin/prometheus
 PATH=$WORK/new:$PATH run_until '^Whoever ends' scripts/run --standby --prometheus "127.0.0.1:$first" \
-	-- --listen 127.0.0.1:0 --max-pool-size 64MiB
+	-- --listen "unix:$WORK/run.sock" --listen 127.0.0.1:0 --max-pool-size 64MiB
 contains 'both' "$(cat "$WORK/run.log")" "Standby:    http://127.0.0.1:$((first + 1))"
 wait_for 30 grep -q "^http://127.0.0.1:$first leads" "$WORK/run.log"
 sleep 5 # What ends at once is not started again.
