@@ -70,18 +70,13 @@ static struct remotefile_extent *next_extent(struct look *look)
 
 static int take(struct look *look, const struct maas_allocation *allocation, const uint8_t *bytes)
 {
-	struct holding *holding = look->holding;
 	struct remotefile_extent *extent = next_extent(look);
 	int r;
 
 	if (!extent)
 		return fail_memory();
 	r = remotefile_decode(bytes, allocation->size_bytes, &extent->header);
-	holding->foreign += r == -EPROTONOSUPPORT;
-	holding->all.allocations++;
-	holding->all.lent_bytes += allocation->actual_size_bytes;
-	if (allocation->age_seconds < holding->newest_age_s)
-		holding->newest_age_s = allocation->age_seconds;
+	look->holding->foreign += r == -EPROTONOSUPPORT;
 	if (r)
 		return CMD_OK;
 	if (look->count == MAX_EXTENTS) {
@@ -96,16 +91,23 @@ static int take(struct look *look, const struct maas_allocation *allocation, con
 	return CMD_OK;
 }
 
-/* Moves the allocations that can be extents to the front of the page. Returns their number. */
+/* Counts all allocations, and moves those that can be extents to the front of the page. Returns the
+ * number of these. */
 static uint32_t sort_out(struct look *look, int count)
 {
+	struct holding *holding = look->holding;
 	uint32_t kept = 0;
 
 	for (int i = 0; i < count; i++) {
-		uint64_t size = look->page[i].size_bytes;
+		const struct maas_allocation *allocation = &look->page[i];
 
-		if (size > REMOTEFILE_HEADER_BYTES && size <= REMOTEFILE_MAX_EXTENT)
-			look->page[kept++] = look->page[i];
+		holding->all.allocations++;
+		holding->all.lent_bytes += allocation->actual_size_bytes;
+		if (allocation->age_seconds < holding->newest_age_s)
+			holding->newest_age_s = allocation->age_seconds;
+		if (allocation->size_bytes > REMOTEFILE_HEADER_BYTES &&
+		    allocation->size_bytes <= REMOTEFILE_MAX_EXTENT)
+			look->page[kept++] = *allocation;
 	}
 	return kept;
 }

@@ -284,12 +284,13 @@ extent prom "$(python3 "$EXTENT" manifest 1764300000000 1764307200000 6)" \
 extent prom index kind=5 number=2 part=1 flags=1
 extent prom later version=2
 maas alloc --owner prom 512KiB
+maas alloc --owner prom 16
 
 # An owner who only borrows is left out.
 tells '["prom",null,[],4,1]' '.[] | [.owner, .leader, .standbys, .epoch, .unknown_allocations]' prometheus status
 tells "[\"whole\",$begin,1,1,1764300000000,1764307200000]" \
 	'.[].takeover | [.log, .head_begin_ms, .blocks, .partial_blocks, .blocks_begin_ms, .blocks_end_ms]' prometheus status
-tells '[2,2,8] [1,2,12] [0,2]' '.[].kinds | [.wal, .chunks_head | [.files, .allocations, .stored_bytes]] + [.other |
+tells '[2,2,8] [1,2,12] [0,3]' '.[].kinds | [.wal, .chunks_head | [.files, .allocations, .stored_bytes]] + [.other |
 	[.files, .allocations]] | map(tojson) | join(" ")' prometheus status
 tells "$("$MAAS" ls --owner prom --json | jq 'map(.actual_size_bytes) | add')" '.[].all.allocated_bytes' prometheus status
 
