@@ -11,11 +11,12 @@
 #define TRIES	     3 /* looks at a log that seems broken: it may be being written */
 #define TRY_AGAIN_MS 300
 #define TIME_BYTES   32
-#define WIDE	     "%-22s %7s %8s %10s %10s %-20s %-20s %s\n"
+#define COLUMNS	     8
+#define MAX_WIDTH    64 /* of a column, whatever a server says */
 
 struct status {
 	struct cmd_context *context;
-	json_t *list;  /* NULL: print each owner at once */
+	json_t *list;  /* of owners, or rows of the table of all owners */
 	bool tell_all; /* everything about the one named owner */
 };
 
@@ -25,6 +26,7 @@ struct owner {
 	struct holding holding;
 	json_t *leader;	  /* the leader's session, NULL: there is none */
 	json_t *standbys; /* an array of the standbys' sessions */
+	bool more;	  /* standbys than the server tells of */
 };
 
 /* ---- who is there */
@@ -40,9 +42,10 @@ static json_t *session_json(const json_t *session)
 	return copy;
 }
 
-/* Adds the sessions of a name: the exclusive ones, or the others. */
+/* Adds the sessions of a name: the exclusive ones, or the others. `ret_more`: there are more of the
+ * name than the server tells of. */
 static int add_sessions(struct cmd_context *context, const char *name, const char *suffix,
-			bool exclusive, json_t *array)
+			bool exclusive, json_t *array, bool *ret_more)
 {
 	char path[sizeof("/sessions?name=@follow") + MAAS_OWNER_BYTES];
 	const json_t *session;
@@ -58,6 +61,7 @@ static int add_sessions(struct cmd_context *context, const char *name, const cha
 			   session) if (json_is_true(json_object_get(session, "exclusive")) ==
 					exclusive)
 		json_array_append_new(array, session_json(session));
+	*ret_more = json_is_true(json_object_get(page, "more"));
 	json_decref(page);
 	return CMD_OK;
 }
@@ -69,13 +73,14 @@ static int add_sessions(struct cmd_context *context, const char *name, const cha
 static int look_for_clients(struct cmd_context *context, struct owner *owner)
 {
 	json_t *leaders = json_array();
-	int status = add_sessions(context, owner->name, "", true, leaders);
+	int status = add_sessions(context, owner->name, "", true, leaders, &owner->more);
 
 	owner->leader = json_incref(json_array_get(leaders, 0));
 	json_decref(leaders);
 	owner->standbys = json_array();
 	if (!status && strlen(owner->name) + strlen(FOLLOW) < MAAS_OWNER_BYTES)
-		status = add_sessions(context, owner->name, FOLLOW, false, owner->standbys);
+		status = add_sessions(context, owner->name, FOLLOW, false, owner->standbys,
+				      &owner->more);
 	return status;
 }
 
@@ -136,6 +141,8 @@ static void print_clients(const struct owner *owner)
 	if (!json_array_size(owner->standbys))
 		puts("standby    none");
 	json_array_foreach(owner->standbys, i, standby) print_session("standby", standby);
+	if (owner->more)
+		puts("standby    and more");
 }
 
 /* For the table of all owners, which has 20 characters for it. */
@@ -207,7 +214,8 @@ static void print_all(const struct owner *owner)
 	print_kept("all", &holding->all);
 }
 
-static void print_row(const struct owner *owner)
+/* A row of the table of all owners. */
+static json_t *owner_row(const struct owner *owner)
 {
 	const struct holding *holding = &owner->holding;
 	const char *head = log_words[holding->log];
@@ -222,10 +230,42 @@ static void print_row(const struct owner *owner)
 		head = time_text(holding->head_begin_ms, times[1]);
 	if (holding->blocks)
 		time_text(holding->blocks_begin_ms, times[2]);
-	snprintf(standbys, sizeof(standbys), "%zu", json_array_size(owner->standbys));
-	printf(WIDE, owner->leader ? cmd_json_string(owner->leader, "from") : "none", times[0],
-	       standbys, maas_size_round((double)holding->all.stored_bytes, stored),
-	       maas_size_round((double)holding->all.lent_bytes, lent), head, times[2], owner->name);
+	snprintf(standbys, sizeof(standbys), "%zu%s", json_array_size(owner->standbys),
+		 owner->more ? "+" : "");
+	return json_pack("[s, s, s, s, s, s, s, s]",
+			 owner->leader ? cmd_json_string(owner->leader, "from") : "none", times[0],
+			 standbys, maas_size_round((double)holding->all.stored_bytes, stored),
+			 maas_size_round((double)holding->all.lent_bytes, lent), head, times[2],
+			 owner->name);
+}
+
+static const char *cell_at(const json_t *rows, size_t row, size_t column)
+{
+	return cmd_json_text(json_array_get(json_array_get(rows, row), column));
+}
+
+/* Each column is as wide as it has to be: the address of a leader may have 47 characters. */
+static void print_table(json_t *rows)
+{
+	static const bool to_the_right[COLUMNS] = {false, true, true, true, true};
+	json_t *titles = json_pack("[s, s, s, s, s, s, s, s]", "LEADER", "SINCE", "STANDBYS",
+				   "STORED", "ALLOCATED", "HEAD FROM", "BLOCKS FROM", "OWNER");
+	size_t widths[COLUMNS] = {0};
+
+	json_array_insert_new(rows, 0, titles);
+	for (size_t i = 0; i < json_array_size(rows); i++)
+		for (size_t j = 0; j < COLUMNS - 1; j++) {
+			size_t width = strlen(cell_at(rows, i, j));
+
+			if (width > widths[j] && width <= MAX_WIDTH)
+				widths[j] = width;
+		}
+	for (size_t i = 0; i < json_array_size(rows); i++) {
+		for (size_t j = 0; j < COLUMNS - 1; j++)
+			printf(to_the_right[j] ? "%*s " : "%-*s ", (int)widths[j],
+			       cell_at(rows, i, j));
+		puts(cell_at(rows, i, COLUMNS - 1));
+	}
 }
 
 /* ---- JSON */
@@ -270,9 +310,10 @@ static json_t *owner_json(const struct owner *owner)
 		json_object_set_new(kinds, kind_name(i % REMOTEFILE_KINDS),
 				    kept_json(&holding->kinds[i % REMOTEFILE_KINDS]));
 	return json_pack(
-		"{s:s, s:O?, s:O, s:I, s:o, s:o, s:I, s:o, s:o}", "owner", owner->name, "leader",
-		owner->leader, "standbys", owner->standbys, "epoch", (json_int_t)holding->epoch,
-		"takeover", takeover_json(holding), "newest_allocation_age_seconds",
+		"{s:s, s:O?, s:O, s:b, s:I, s:o, s:o, s:I, s:o, s:o}", "owner", owner->name,
+		"leader", owner->leader, "standbys", owner->standbys, "more_standbys", owner->more,
+		"epoch", (json_int_t)holding->epoch, "takeover", takeover_json(holding),
+		"newest_allocation_age_seconds",
 		integer_or_null(holding->all.allocations > 0, (int64_t)holding->newest_age_s),
 		"unknown_allocations", (json_int_t)holding->foreign, "all",
 		kept_json(&holding->all), "kinds", kinds);
@@ -312,12 +353,12 @@ static int tell(struct status *status, const struct owner *owner)
 			owner->name);
 		return CMD_FAILED;
 	}
-	if (status->list)
+	if (status->context->json)
 		json_array_append_new(status->list, owner_json(owner));
 	else if (status->tell_all)
 		print_all(owner);
 	else
-		print_row(owner);
+		json_array_append_new(status->list, owner_row(owner));
 	return CMD_OK;
 }
 
@@ -336,17 +377,13 @@ static int tell_owner(void *arg, const char *name)
 
 static int tell_status(struct cmd_context *context, const char *name)
 {
-	struct status status = {.context = context, .tell_all = name};
-	int r;
+	struct status status = {.context = context, .list = json_array(), .tell_all = name};
+	int r = name ? tell_owner(&status, name) : prometheus_owners(context, tell_owner, &status);
 
-	if (context->json)
-		status.list = json_array();
-	else if (!name)
-		printf(WIDE, "LEADER", "SINCE", "STANDBYS", "STORED", "ALLOCATED", "HEAD FROM",
-		       "BLOCKS FROM", "OWNER");
-	r = name ? tell_owner(&status, name) : prometheus_owners(context, tell_owner, &status);
-	if (status.list && !r)
+	if (context->json && !r)
 		return cmd_print_json(status.list);
+	if (!context->json && !name)
+		print_table(status.list);
 	json_decref(status.list);
 	return r;
 }

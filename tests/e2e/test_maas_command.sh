@@ -299,6 +299,7 @@ leader=$ID
 for _ in 1 2; do made /sessions '{"name":"prom@follow"}'; done
 says 2025-11-28T10:00:00Z prometheus status
 contains 'the table' "$OUT" 2025-11-28T03:20:00Z
+equal 'columns' "$(printf 'OWNER\nprom')" "$(awk 'NR == 1 { at = index($0, "OWNER") } { print substr($0, at) }' <<<"$OUT")"
 [[ $OUT =~ 127\.0\.0\.1:[0-9]+\ +[0-9]+s\ +2\  ]] || fail "leader and standbys: $OUT"
 says 'owner      prom, epoch 4' prometheus status --owner prom
 contains 'of one owner' "$OUT" 'leader     127.0.0.1:' \
@@ -306,7 +307,11 @@ contains 'of one owner' "$OUT" 'leader     127.0.0.1:' \
 	'blocks     1, from 2025-11-28T03:20:00Z to 2025-11-28T05:20:00Z; 1 not whole' \
 	'unknown    1 allocation of another version of Prometheus'
 equal 'the standbys' 2 "$(grep -c '^standby    127.0.0.1:.* ago$' <<<"$OUT")"
-tells '[60,2]' '.[] | [.leader.ttl_seconds, (.standbys | length)]' prometheus status --owner prom
+tells '[60,2,false]' '.[] | [.leader.ttl_seconds, (.standbys | length), .more_standbys]' prometheus status --owner prom
+for _ in {1..99}; do made /sessions '{"name":"prom@follow"}'; done # of 101 the server tells 100
+says ' 100+ ' prometheus status
+says 'standby    and more' prometheus status --owner prom
+tells '[100,true]' '.[] | [(.standbys | length), .more_standbys]' prometheus status --owner prom
 request DELETE "/sessions/$leader"
 
 maas free "$log"
