@@ -119,7 +119,7 @@ static _Noreturn void print_command_help(const struct cmd *cmd)
 	printf("Usage: maas %s %s\n\n%s.\n\n%s%s", cmd->name,
 	       *cmd->arguments ? cmd->arguments : "[OPTION...]", cmd->summary,
 	       cmd->help ? cmd->help : "", common_help);
-	exit(CMD_OK);
+	exit(cmd_flush());
 }
 
 /* Takes an option that all commands have, or ends the process. False for other options. */
@@ -237,11 +237,11 @@ static int leading_options(struct cmd_context *context, int argc, char **argv)
 
 	if (option == 'h') {
 		print_help(stdout);
-		exit(CMD_OK);
+		exit(cmd_flush());
 	}
 	if (option == 'V') {
 		printf("maas %s\n", maas_version());
-		exit(CMD_OK);
+		exit(cmd_flush());
 	}
 	return optind;
 }
@@ -263,7 +263,7 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(argv[at], "help")) {
 		print_help(stdout);
-		return CMD_OK;
+		return cmd_flush();
 	}
 	cmd = find_command(argv[at]);
 	if (!cmd)

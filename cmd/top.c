@@ -111,7 +111,6 @@ static void print_look(const struct cmd_context *context, const json_t *stats,
 	       plural(allocations), frees, plural(frees), requests, plural(requests));
 	print_pools(json_object_get(stats, "pool_stats"));
 	putchar('\n');
-	fflush(stdout);
 }
 
 static void print_look_json(json_t *stats, const struct look *now, const struct look *before)
@@ -124,7 +123,6 @@ static void print_look_json(json_t *stats, const struct look *now, const struct 
 			 "requests_per_second", rate(now->requests, before->requests, now, before),
 			 "stats", stats);
 	(void)cmd_write_json(line, JSON_COMPACT);
-	fflush(stdout);
 }
 
 static void wait_seconds(double seconds)
@@ -156,6 +154,8 @@ static int watch(struct cmd_context *context, uint32_t count, double interval)
 		else
 			print_look(context, stats, &now, &before);
 		json_decref(stats);
+		if (cmd_flush())
+			return CMD_FAILED;
 		before = now;
 		if (i + 1 != count)
 			wait_seconds(interval);

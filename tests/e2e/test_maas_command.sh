@@ -190,12 +190,12 @@ head -c 4194305 /dev/zero >"$WORK/long"
 refuses 1 --slab-sizes put "$WORK/long"
 refuses 1 'maas alloc SIZE' put <(echo hello)
 refuses 1 '36 characters' put "$WORK/nothing-here"
-for words in "put $WORK/file" 'alloc --count 2 1KiB' 'alloc --json 1KiB'; do
+for words in "put $WORK/file" 'alloc --count 2 1KiB' 'alloc --json 1KiB' top 'top --json' --version --help help 'ls --help'; do
 	# shellcheck disable=SC2086  # words
-	"$MAAS" $words >/dev/full 2>"$WORK/err" && fail "$words: wrote to a full disk"
+	timeout 20 "$MAAS" $words >/dev/full 2>"$WORK/err" && fail "$words: wrote to a full disk"
 	contains "$words" "$(cat "$WORK/err")" 'cannot write the output: No space left on device'
 	# shellcheck disable=SC2086  # words
-	"$MAAS" $words >&- 2>"$WORK/err" && fail "$words: wrote to nobody"
+	timeout 20 "$MAAS" $words >&- 2>"$WORK/err" && fail "$words: wrote to nobody"
 	contains "$words" "$(cat "$WORK/err")" 'cannot write the output: Bad file descriptor'
 done
 refuses 2 'is no ID' put "$WORK/file" "$id"
