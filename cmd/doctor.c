@@ -126,7 +126,8 @@ static void check_huge_pages(struct report *report)
 	char line[FINDING_BYTES];
 
 	doctor_read_line(file, line);
-	if (strstr(line, "[advise]") || strstr(line, "[always]") || strstr(line, "[within_size]"))
+	if (strstr(line, "[advise]") || strstr(line, "[always]") || strstr(line, "[within_size]") ||
+	    strstr(line, "[force]"))
 		doctor_find(report, FINE, "huge pages", NULL, "the pool can have them");
 	else
 		doctor_find(

@@ -190,7 +190,8 @@ head -c 4194305 /dev/zero >"$WORK/long"
 refuses 1 --slab-sizes put "$WORK/long"
 refuses 1 'maas alloc SIZE' put <(echo hello)
 refuses 1 '36 characters' put "$WORK/nothing-here"
-for words in "put $WORK/file" 'alloc --count 2 1KiB' 'alloc --json 1KiB' top 'top --json' --version --help help 'ls --help'; do
+for words in "put $WORK/file" 'alloc --count 2 1KiB' 'alloc --json 1KiB' top 'top --json' --version --help help \
+	'ls --help'; do
 	# shellcheck disable=SC2086  # words
 	timeout 20 "$MAAS" $words >/dev/full 2>"$WORK/err" && fail "$words: wrote to a full disk"
 	contains "$words" "$(cat "$WORK/err")" 'cannot write the output: No space left on device'
@@ -258,6 +259,13 @@ equal 'bench leaves nothing' 1 "$(metric maas_active_allocations)"
 step "doctor"
 says server doctor
 "$MAAS" doctor --json | jq -e 'map(select(.grade != "ok" and .remedy == null)) | length == 0' >/dev/null
+pages=/sys/kernel/mm/transparent_hugepage/shmem_enabled
+if [ -e "$pages" ] && unshare --mount --propagation unchanged true 2>/dev/null; then
+	echo 'always within_size advise never deny [force]' >"$WORK/pages"
+	# shellcheck disable=SC2016  # the inner shell's
+	expect 0 own_mounts bash -c 'mount --bind "$1" "$2" && "$3" doctor' - "$WORK/pages" "$pages" "$MAAS"
+	contains 'huge pages' "$OUT" 'the pool can have them'
+fi
 
 step "prometheus status"
 # extent OWNER BYTES FIELD=N... puts bytes of a file into memory, as a Prometheus does.
@@ -299,7 +307,8 @@ leader=$ID
 for _ in 1 2; do made /sessions '{"name":"prom@follow"}'; done
 says 2025-11-28T10:00:00Z prometheus status
 contains 'the table' "$OUT" 2025-11-28T03:20:00Z
-equal 'columns' "$(printf 'OWNER\nprom')" "$(awk 'NR == 1 { at = index($0, "OWNER") } { print substr($0, at) }' <<<"$OUT")"
+equal 'the last column' $'OWNER\nprom' \
+	"$(awk 'NR == 1 { at = index($0, "OWNER") } { print substr($0, at) }' <<<"$OUT")"
 [[ $OUT =~ 127\.0\.0\.1:[0-9]+\ +[0-9]+s\ +2\  ]] || fail "leader and standbys: $OUT"
 says 'owner      prom, epoch 4' prometheus status --owner prom
 contains 'of one owner' "$OUT" 'leader     127.0.0.1:' \
