@@ -16,7 +16,6 @@ static const struct error_row {
 	const char *code;
 	const char *text;
 } error_table[] = {
-	{EINVAL, MHD_HTTP_BAD_REQUEST, "bad_request", "the request cannot be understood"},
 	{ENOENT, MHD_HTTP_NOT_FOUND, "not_found",
 	 "no allocation with this id: it was freed, its lease ended, or it never was"},
 	{ESRCH, MHD_HTTP_NOT_FOUND, "unknown_session",
