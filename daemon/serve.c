@@ -13,8 +13,8 @@
 #include "daemon/internal.h"
 
 #define DRAIN_POLL_MS 20
-#define END_S	      60    /* what the end takes beside the drain, at most */
-#define PROGRESS_MS   3000  /* between two lines on a long start */
+#define END_S	      60   /* what the end takes beside the drain, at most */
+#define PROGRESS_MS   3000 /* between two lines on a long start */
 /* What large bodies and answers may take, all in all; no option sets it. */
 #define MAX_HELD_BYTES (256u << 20)
 

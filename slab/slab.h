@@ -90,8 +90,9 @@ struct maas_slab_options {
  * up to ten seconds for what that process's NIC may still write, where there is such a thing. A
  * failed opening leaves no file that was not there before.
  * Errors: -EINVAL options that contradict each other, or what the file was made with while slabs
- * are lent from it, -EBUSY the file is in use, -EPERM it is not this user's alone, -EUCLEAN its table is damaged, -ENOMEM,
- * -ENOSPC (prealloc), what `tick` says, errno of memfd_create(2), mmap(2), open(2).
+ * are lent from it, -EBUSY the file is in use, -EPERM it is not this user's alone, -EUCLEAN its
+ * table is damaged, -ENOMEM, -ENOSPC (prealloc), what `tick` says, errno of memfd_create(2),
+ * mmap(2), open(2).
  */
 #define MAAS_SLAB_ERROR 400
 MAAS_MUST_CHECK int maas_slab_open(const struct maas_slab_options *options, char *error,
