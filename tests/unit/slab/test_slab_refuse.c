@@ -97,7 +97,7 @@ TEST(file__begins_anew_with_other_options_where_nothing_is_lent)
 
 	larger.max_bytes = 2 * POOL_BYTES;
 	smaller.max_bytes = POOL_BYTES / 2;
-	smaller.extent_bytes = 2 * EXTENT_BYTES;
+	smaller.extent_bytes = UINT64_C(2) * EXTENT_BYTES;
 	other.class_bytes = others;
 	other.num_classes = MAAS_ARRAY_SIZE(others);
 	pool_close(open_pool());
@@ -110,6 +110,10 @@ TEST(file__begins_anew_with_other_options_where_nothing_is_lent)
 		leave(left[i]);
 		expect_begun_anew(&other);
 	}
+	/* What nobody wrote may have been lent. */
+	leave(MAAS_SLAB_SLOT_DIRTY);
+	write_at(table, (off_t)(SLOTS_AT + offsetof(struct maas_slab_slot, state)), "\10", 1);
+	expect_refused_as(&larger, -EINVAL, "slabs are lent from it");
 }
 
 TEST(file__is_of_one_process)
