@@ -144,11 +144,11 @@ func (m *Manager) leads() (leads, turnedAway bool) {
 	return m.denial == nil && m.asked.After(end), m.denial != nil && !IsFollowed(m.denial)
 }
 
-// isTurnedAway says whether an error is the server's word that this process's token or certificate counts no more, or
-// may not use the owner's name. Then the server ends the session, too, and the name is free at once.
+// isTurnedAway says whether an error is the server's word that this process's token or certificate counts no more. Then
+// the server has ended the session, too, and the name is free.
 func isTurnedAway(err error) bool {
 	var refusal *maas.Error
-	return errors.As(err, &refusal) && NeverWorks(err)
+	return errors.As(err, &refusal) && errors.Is(err, maas.ErrToken)
 }
 
 // denies says whether an error of connect leaves open who leads. If it does not, the server gave this process the name,

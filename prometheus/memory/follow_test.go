@@ -291,6 +291,8 @@ func TestLeads__is_not_known_between_the_end_of_a_lease_and_the_server_s_answer(
 	m := watched(t, Options{URL: server, Owner: "me", Follow: true})
 	defer func() { require.NoError(t, m.closeClient()) }()
 	require.True(t, leads(m), "its lease runs")
+	m.trip(&maas.Error{Status: http.StatusForbidden, Code: "forbidden"})
+	require.True(t, m.SurelyLeads(), "one request was refused, and the session lives")
 
 	m.lapsedSession(m.client.Load())
 	require.NoError(t, m.closeClient())
