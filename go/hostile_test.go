@@ -234,6 +234,24 @@ func TestRetries(t *testing.T) {
 	holds(t, requests.Load() <= 6, requests.Load(), "requests") // three of ours, each perhaps on a connection that was kept
 }
 
+// net/http sends and reads at the same time, and either may be the one that sees the end of the connection.
+func TestRetriesOfWhatIsStillSent(t *testing.T) {
+	var requests atomic.Int32
+	c := hostile(t, func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1)%2 == 1 {
+			conn, _, _ := http.NewResponseController(w).Hijack()
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			_ = conn.Close()
+			return
+		}
+		answer(200, "")(w, r)
+	})
+	data := make([]byte, 1<<20)
+	for range 50 {
+		check(t, c.Write(t.Context(), someID, 0, data))
+	}
+}
+
 // The server answers before it has read the body; afterwards nobody may read the caller's bytes.
 func TestEarlyRefusal(t *testing.T) {
 	c := hostile(t, func(w http.ResponseWriter, _ *http.Request) { // Unlike answer.

@@ -218,7 +218,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // still on its way, and could arrive after a second try.
 func broke(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, net.ErrClosed) // net/http has read the end while it was still sending.
 }
 
 func (w *sender) request(ctx context.Context, c *call, path, token string) (*http.Request, error) {
