@@ -414,7 +414,7 @@ func (w *sender) explain(ctx context.Context, started time.Time, err error) erro
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err // its text has the URL again
 	}
-	advice := w.explainTLS(err)
+	advice := w.explainTLS(ctx, err)
 	err = printableError{err}
 	switch {
 	case advice != "":

@@ -173,7 +173,7 @@ func isAlert(err error) bool {
 }
 
 // explainTLS adds what to do about an error of TLS, in the words of libmaas; "" if it is none.
-func (w *sender) explainTLS(err error) string {
+func (w *sender) explainTLS(ctx context.Context, err error) string {
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
@@ -195,19 +195,19 @@ func (w *sender) explainTLS(err error) string {
 		return w.text + " does not speak TLS: give the server --tls-cert and --tls-key, or, on a network that nobody else can read, use http" + strings.TrimPrefix(w.text, "https")
 	case isAlert(err):
 		return w.text + " ended the TLS connection: does it speak TLS 1.2 or 1.3, and accept the client's certificate? `maas doctor` tells more"
-	case broke(err) && w.speaksTLS():
+	case broke(err) && w.speaksTLS(ctx):
 		return w.text + " speaks TLS: use https" + strings.TrimPrefix(w.text, "http")
 	}
 	return ""
 }
 
 // speaksTLS asks the port of a URL without TLS, on a connection of its own, after it had not a word to say.
-func (w *sender) speaksTLS() bool {
+func (w *sender) speaksTLS(ctx context.Context) bool {
 	u, err := url.Parse(w.base)
 	if w.unix != "" || err != nil || u.Scheme != "http" {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	// Nothing is sent and nothing believed but that there was a handshake.
 	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec

@@ -244,6 +244,31 @@ func TestTLS__a_plain_URL_is_told(t *testing.T) {
 	wantError(t, err, nil, "speaks TLS: use https://"+listener.Addr().String())
 }
 
+// Looking for the reason takes no longer than the call may.
+func TestTLS__a_reason_that_cannot_be_found_in_time(t *testing.T) {
+	overHTTP(t)
+	listener := maastest.Must(net.Listen("tcp", "127.0.0.1:0"))(t)
+	defer listener.Close()
+	go func() {
+		for tries := 0; ; tries++ {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if tries <= len(naps) { // Later it is silent.
+				_, _ = conn.Read(make([]byte, 1000))
+				conn.Close()
+			}
+		}
+	}()
+	started := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), probeTime/4)
+	defer cancel()
+	_, err := Open(ctx, Options{URL: listener.Addr().String(), Transport: TransportHTTP})
+	wantError(t, err, nil)
+	holds(t, time.Since(started) < probeTime, err, "after", time.Since(started))
+}
+
 // A connection that cannot be made holds up no other for long, however short the calls are that asked for it.
 func TestTLS__handshakes_without_an_answer(t *testing.T) {
 	ca := newAuthority(t, "ca")
