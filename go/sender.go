@@ -180,7 +180,7 @@ func (w *sender) do(ctx context.Context, c *call) error {
 		conns := w.connections()
 		token, reading, err := w.token.get(ctx)
 		if err != nil {
-			return fmt.Errorf("%s: %w", w.text, err)
+			return fmt.Errorf("%s: %w", w.text, printableError{err})
 		}
 		err = w.try(ctx, conns, c, token)
 		w.retire(conns)
@@ -194,7 +194,11 @@ func (w *sender) do(ctx context.Context, c *call) error {
 			if other || renewed {
 				continue
 			}
-			err = errors.Join(err, whyToken, whyFiles)
+			for _, why := range []error{whyToken, whyFiles} {
+				if why != nil {
+					err = fmt.Errorf("%w; %w", err, printableError{why})
+				}
+			}
 		}
 		if c.once || try == len(naps) || !broke(err) || !sleep(ctx, naps[try]) {
 			return w.explain(ctx, started, err)
@@ -259,10 +263,16 @@ func (w *sender) send(ctx context.Context, conns *connections, c *call, path, to
 	if err != nil {
 		return nil, err
 	}
+	client := conns.bulk
 	if c.control {
-		return conns.control.Do(req)
+		client = conns.control
 	}
-	return conns.bulk.Do(req)
+	resp, err := client.Do(req)
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err // its text has the URL again
+	}
+	return resp, err
 }
 
 func (w *sender) try(ctx context.Context, conns *connections, c *call, token string) error {
@@ -404,15 +414,11 @@ func (w *sender) explain(ctx context.Context, started time.Time, err error) erro
 	var refusal *Error
 	var noHost *net.DNSError
 	var late net.Error
-	var wrapped *url.Error
 	if errors.As(err, &refusal) {
 		return fmt.Errorf("%s: %w", w.text, err)
 	}
 	if ctx.Err() != nil {
 		return w.explainEnd(ctx, started)
-	}
-	if errors.As(err, &wrapped) {
-		err = wrapped.Err // its text has the URL again
 	}
 	advice := w.explainTLS(ctx, err)
 	err = printableError{err}

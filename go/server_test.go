@@ -101,9 +101,10 @@ func bystander(t *testing.T) string {
 	return listen(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("another server was asked: %s", r.URL) })
 }
 
-// wantError checks that err is target under errors.Is and has the words that help.
+// wantError checks that err is target under errors.Is and has the words that help, in one line of a log.
 func wantError(t testing.TB, err, target error, words ...string) {
 	holds(t, err != nil, "an error was due")
+	holds(t, !strings.Contains(err.Error(), "\n"), err)
 	holds(t, target == nil || errors.Is(err, target), err, "is not", target)
 	for _, word := range words {
 		holds(t, strings.Contains(err.Error(), word), word, "is not in:", err)

@@ -326,6 +326,17 @@ func TestTLS__options_and_files_that_cannot_be(t *testing.T) {
 	}
 }
 
+// When other files would help and cannot be used, the error says so.
+func TestTLS__renewed_file_that_cannot_be(t *testing.T) {
+	ca, next := newAuthority(t, "ca"), newAuthority(t, "next")
+	cas := put(t, ca.text, 0o600)
+	s := newSecured(t, ca.config("localhost", nil))
+	c := maastest.Must(openAt(t, s.URL, Options{CAFile: cas}))(t)
+	replace(t, cas, nil, 0o600)
+	s.use(next.config("localhost", nil))
+	wantError(t, maastest.Err(c.Stats(t.Context())), nil, "is not from a CA in the CA file", "no certificate in it can be used")
+}
+
 func TestTLS__files_change_under_load(t *testing.T) {
 	ca, next := newAuthority(t, "ca"), newAuthority(t, "next")
 	oldCert, oldKey := ca.make("old", nil)

@@ -108,7 +108,7 @@ func (t *token) ask(ctx context.Context) error {
 	case <-q.answered:
 		return q.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: its source has not answered: %w", ErrToken, ctx.Err())
+		return fmt.Errorf("%w: its source has not answered: %w", ErrToken, context.Cause(ctx))
 	}
 }
 

@@ -98,8 +98,9 @@ func TestToken__refused(t *testing.T) {
 		check(t, maastest.Err(c.Health(t.Context())))
 	}
 	g.token.Store("mt_none")
-	none = errors.New("no vault")
-	wantError(t, maastest.Err(c.Health(t.Context())), none, "429")
+	none = errors.New("no\nvault")
+	wantError(t, maastest.Err(c.Health(t.Context())), none, "429", `no\x0avault`)
+	wantError(t, maastest.Err(openAt(t, g.URL, Options{Token: source})), none, `no\x0avault`)
 }
 
 // After many failures the server answers 429. That it is for want of a token stays to be seen.
@@ -185,6 +186,26 @@ func TestToken__source_that_hangs(t *testing.T) {
 	})
 	check(t, maastest.Err(c.Health(t.Context())))
 	holds(t, asked.Load() == 2, asked.Load())
+}
+
+// Who waits for a token leaves when the client is closed, and is told so.
+func TestToken__closed_meanwhile(t *testing.T) {
+	g := newGuard(t, "mt_one")
+	hangs, asked := make(chan struct{}), make(chan struct{}, 2)
+	t.Cleanup(func() { close(hangs) })
+	c := maastest.Must(openAt(t, g.URL, Options{Token: func() (string, error) {
+		asked <- struct{}{}
+		if len(asked) > 1 {
+			<-hangs
+		}
+		return "mt_one", nil
+	}}))(t)
+	g.token.Store("mt_two")
+	failed := make(chan error)
+	go func() { failed <- maastest.Err(c.Health(context.Background())) }()
+	maastest.Eventually(t, "the source hangs", func() bool { return len(asked) > 1 })
+	check(t, c.Close())
+	wantError(t, maastest.Receive(t, "the end of the call", failed), ErrClosed)
 }
 
 func TestToken__goes_to_no_other_server(t *testing.T) {
