@@ -192,7 +192,7 @@ func (p *rdmaPlane) leaseNow() (time.Time, bool) {
 }
 
 func (p *rdmaPlane) sessionLost(errno int) {
-	p.lose(fmt.Errorf("the server: %w: %w", syscall.Errno(errno), ErrSessionLost))
+	p.lose(fmt.Errorf("the server: %v: %w", syscall.Errno(errno), ErrSessionLost))
 }
 
 // ---- errors

@@ -165,6 +165,7 @@ func TestLeaseLapses(t *testing.T) {
 		err = c.Write(t.Context(), id, 0, []byte("late"))
 	}
 	wantError(t, err, ErrSessionLost, "maas: write 4 bytes")
+	holds(t, !errors.Is(err, context.DeadlineExceeded), "more time would not help:", err)
 	waitLost(t, c)
 	s.Resume()
 
