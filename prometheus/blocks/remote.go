@@ -70,9 +70,6 @@ func size(files []*remotefile.File) (sum int64) {
 	return sum
 }
 
-// readTimeout bounds the read of one piece (an extent of 4 MiB at most).
-const readTimeout = 10 * time.Second
-
 var errVersion = errors.New("another version of Prometheus wrote this block")
 
 var errBroken = errors.New("remote memory holds other bytes than were written")
@@ -81,17 +78,17 @@ var errBroken = errors.New("remote memory holds other bytes than were written")
 func (c *Copier) readPieces(f *remotefile.File, use func([]byte) error) error {
 	var buf []byte
 	for _, p := range f.Pieces() {
-		if c.stopped() {
-			return errStopped
-		}
 		if int64(cap(buf)) < p.Length {
 			buf = make([]byte, p.Length)
 		}
 		buf = buf[:p.Length]
 		ok := false
 		for range 2 { // Bytes that were damaged on their way are right the second time.
-			if err := c.read("read_block", func(ctx context.Context, mem remotefile.Memory) error {
-				return f.ReadAt(ctx, mem, buf, p.Offset)
+			if err := memory.InSteps(buf, p.Offset, func(p []byte, off int64) error {
+				if c.stopped() {
+					return errStopped
+				}
+				return c.read("read_block", func(ctx context.Context, mem remotefile.Memory) error { return f.ReadAt(ctx, mem, p, off) })
 			}); err != nil {
 				return err
 			}
@@ -136,7 +133,7 @@ func (c *Copier) read(op string, call func(context.Context, remotefile.Memory) e
 	if c.follow != nil {
 		return ofServer(c.readFollowing(call))
 	}
-	return ofServer(c.memory.Read(op, readTimeout, func(ctx context.Context, conn *memory.Conn) error { return call(ctx, conn) }))
+	return ofServer(c.memory.Read(op, memory.ReadTimeout, func(ctx context.Context, conn *memory.Conn) error { return call(ctx, conn) }))
 }
 
 func (c *Copier) readManifest(f *remotefile.File) (m manifest, err error) {
@@ -169,7 +166,7 @@ func (c *Copier) attach() error {
 		return nil
 	}
 	var h maas.Health
-	if err := c.memory.Read("health", readTimeout, func(ctx context.Context, conn *memory.Conn) (err error) {
+	if err := c.memory.Read("health", memory.ReadTimeout, func(ctx context.Context, conn *memory.Conn) (err error) {
 		h, err = conn.Health(ctx)
 		return err
 	}); err != nil {

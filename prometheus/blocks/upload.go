@@ -92,7 +92,7 @@ func (c *Copier) fits(u *upload) (bool, error) {
 // once: otherwise a server that becomes full with every head would get the same blocks over and over.
 func (c *Copier) room() (int64, error) {
 	var pool, free int64
-	if err := c.memory.Read("health", readTimeout, func(ctx context.Context, conn *memory.Conn) error {
+	if err := c.memory.Read("health", memory.ReadTimeout, func(ctx context.Context, conn *memory.Conn) error {
 		h, err := conn.Health(ctx)
 		pool = h.Memory.MaxPoolSize
 		free = pool - h.Memory.AllocatedBytes

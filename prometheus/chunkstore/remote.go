@@ -297,9 +297,7 @@ func (r *Remote) load(b []byte, file *remoteFile, off, end int64) ([]byte, error
 	if len(remote) == 0 {
 		return next, nil
 	}
-	err := r.memory.Read("iterate", 10*r.o.ReadTimeout, func(ctx context.Context, c *memory.Conn) error {
-		return file.file.ReadAt(ctx, c, remote, off+have)
-	})
+	err := r.memory.ReadFile(context.Background(), "iterate", file.file, remote, off+have)
 	r.memory.Metrics().BytesRead.WithLabelValues(remotefile.Chunks.String()).Add(float64(len(remote)))
 	return next, err
 }

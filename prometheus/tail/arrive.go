@@ -6,7 +6,6 @@
 package tail
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -78,11 +77,7 @@ func (f *Follower) bringCheckpoint(mem remotefile.Memory, parts []*remotefile.Fi
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	r := restorer{ctx: f.ctx, tmp: tmp, metrics: f.memory.Metrics(), logger: f.logger, read: func(call func(context.Context, remotefile.Memory) error) error {
-		ctx, cancel := context.WithTimeout(f.ctx, readTimeout)
-		defer cancel()
-		return call(ctx, mem)
-	}}
+	r := restorer{tmp: tmp, metrics: f.memory.Metrics(), logger: f.logger, read: readsFrom(f.ctx, mem)}
 	for _, part := range parts {
 		whole, err := r.write(part)
 		if err == nil && !whole {
@@ -223,7 +218,7 @@ func (f *Follower) eachLate(do func([]byte) error) error {
 		return err
 	}
 	for _, file := range f.wbl {
-		b, err := readWhole(f.ctx, mem, file)
+		b, err := readWhole(file, readsFrom(f.ctx, mem))
 		if err != nil {
 			return err
 		}
@@ -236,14 +231,11 @@ func (f *Follower) eachLate(do func([]byte) error) error {
 }
 
 // readWhole reads a file, as far as its bytes are those that its writer wrote.
-func readWhole(ctx context.Context, mem remotefile.Memory, f *remotefile.File) ([]byte, error) {
+func readWhole(f *remotefile.File, read readFunc) ([]byte, error) {
 	out := make([]byte, 0, f.Len())
 	for _, p := range f.Pieces() {
 		b := make([]byte, p.Length)
-		ctx, cancel := context.WithTimeout(ctx, readTimeout)
-		err := f.ReadAt(ctx, mem, b, p.Offset)
-		cancel()
-		if err != nil {
+		if err := read(f, b, p.Offset); err != nil {
 			return nil, err
 		}
 		if remotefile.Checksum(b) != p.CRC {

@@ -32,7 +32,7 @@ func Compare(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, 
 	if err != nil || len(plan) == 0 {
 		plan = [][]*remotefile.File{nil, nil, nil} // Nobody could start from this.
 	}
-	c := comparison{ctx: ctx, mem: mem}
+	c := comparison{read: readsFrom(ctx, mem)}
 	if err := c.start(plan, dir); err != nil {
 		return 0, fmt.Errorf("compare the checkpoint of the data directory with remote memory: %w", err)
 	}
@@ -84,8 +84,7 @@ func ahead(ctx context.Context, mem remotefile.Memory, plan [][]*remotefile.File
 
 // comparison is the result so far.
 type comparison struct {
-	ctx context.Context
-	mem remotefile.Memory
+	read readFunc
 
 	met    bool // The two have bytes in common.
 	behind bool // Remote memory has records that the directory lacks.
@@ -128,21 +127,12 @@ func (c *comparison) same(remote []*remotefile.File, local []localFile) (bool, e
 		return false, nil
 	}
 	for i, f := range remote {
-		n, err := commonPrefix(f, local[i], c.reads(f))
+		n, err := commonPrefix(f, local[i], c.read)
 		if err != nil || n != f.Len() || n != local[i].info.Size() {
 			return false, err
 		}
 	}
 	return true, nil
-}
-
-// reads reads a remote file, each piece with a time limit of its own.
-func (c *comparison) reads(f *remotefile.File) readFunc {
-	return func(p []byte, off int64) error {
-		ctx, cancel := context.WithTimeout(c.ctx, readTimeout)
-		defer cancel()
-		return f.ReadAt(ctx, c.mem, p, off)
-	}
 }
 
 // log compares the segments of one log.
@@ -173,8 +163,7 @@ func (c *comparison) log(remote []*remotefile.File, local []localFile) error {
 
 // segment compares one segment, and says whether remote memory has records of it that the directory lacks.
 func (c *comparison) segment(f *remotefile.File, l localFile) (behind bool, err error) {
-	read := c.reads(f)
-	n, err := commonPrefix(f, l, read)
+	n, err := commonPrefix(f, l, c.read)
 	if err != nil {
 		return false, err
 	}
@@ -185,11 +174,11 @@ func (c *comparison) segment(f *remotefile.File, l localFile) (behind bool, err 
 	}
 	end := validEnd(l.path)
 	if end > n {
-		lost, err := hasLost(f, l, n, read)
+		lost, err := hasLost(f, l, n, c.read)
 		c.forked = c.forked || err == nil && !lost
 		return lost, err
 	}
-	whole, err := validEndOfBoth(f, l, n, read)
+	whole, err := validEndOfBoth(f, l, n, c.read)
 	return whole > end, err
 }
 
@@ -221,7 +210,7 @@ func hasLost(f *remotefile.File, l localFile, n int64, read readFunc) (bool, err
 	}
 }
 
-// remoteReader reads a remote file from an offset on, piece by piece, each with a time limit of its own.
+// remoteReader reads a remote file from an offset on, piece by piece.
 type remoteReader struct {
 	f    *remotefile.File
 	read readFunc
@@ -235,7 +224,7 @@ func (r *remoteReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, io.EOF
 	}
-	if r.err = r.read(p, r.off); r.err != nil {
+	if r.err = r.read(r.f, p, r.off); r.err != nil {
 		return 0, r.err
 	}
 	r.off += int64(len(p))
@@ -255,8 +244,13 @@ func validEndOfBoth(f *remotefile.File, l localFile, n int64, read readFunc) (in
 	return end, rest.err
 }
 
-// readFunc reads remote bytes from an offset on.
-type readFunc = func(p []byte, off int64) error
+// readFunc fills p with the bytes of a remote file from an offset on. However slow the link is, it ends.
+type readFunc = func(f *remotefile.File, p []byte, off int64) error
+
+// readsFrom reads from a memory, until ctx ends.
+func readsFrom(ctx context.Context, mem remotefile.Memory) readFunc {
+	return func(f *remotefile.File, p []byte, off int64) error { return memory.ReadFile(ctx, mem, f, p, off) }
+}
 
 // commonPrefix is how many bytes at their beginning a remote file and a local one have in common. Of the remote
 // file it reads only the piece in which the two differ.
@@ -274,20 +268,20 @@ func commonPrefix(f *remotefile.File, l localFile, read readFunc) (int64, error)
 			return 0, err
 		}
 		if n < p.Length || sum.Sum32() != p.CRC {
-			return whereTheyPart(p, file, read)
+			return whereTheyPart(f, p, file, read)
 		}
 	}
 	return f.Len(), nil
 }
 
 // whereTheyPart is the offset of the first byte of a piece that differs.
-func whereTheyPart(p remotefile.Piece, file *os.File, read readFunc) (int64, error) {
+func whereTheyPart(f *remotefile.File, p remotefile.Piece, file *os.File, read readFunc) (int64, error) {
 	local, remote := make([]byte, p.Length), make([]byte, p.Length)
 	n, err := readAtMost(file, local, p.Offset)
 	if err != nil {
 		return 0, err
 	}
-	if err := read(remote, p.Offset); err != nil {
+	if err := read(f, remote, p.Offset); err != nil {
 		return 0, err
 	}
 	for i := range n {

@@ -176,15 +176,16 @@ func (t *Tail) freeOrphans(arena *memory.Arena) error {
 	})
 }
 
+// read is a readFunc.
+func (t *Tail) read(f *remotefile.File, p []byte, off int64) error {
+	return t.memory.ReadFile(context.Background(), "compare", f, p, off)
+}
+
 // isCopy says whether a remote file is, or has become, the beginning of a local one. A log that was cut here, as a
 // repair does, is cut at the server to the same length; it is never removed for that, because it may be all that a
 // successor has.
 func (t *Tail) isCopy(f *remotefile.File, l localFile) (bool, error) {
-	n, err := commonPrefix(f, l, func(p []byte, off int64) error {
-		return t.memory.Read("compare", readTimeout, func(ctx context.Context, c *memory.Conn) error {
-			return f.ReadAt(ctx, c, p, off)
-		})
-	})
+	n, err := commonPrefix(f, l, t.read)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -302,11 +302,9 @@ func (f *Follower) lookOnce() error {
 		return err
 	}
 	f.published(file.MinTime())
-	more, err := f.current.fetch(file, func(p []byte, off int64) error {
-		ctx, cancel := context.WithTimeout(f.ctx, readTimeout)
-		defer cancel()
+	more, err := f.current.fetch(file, func(file *remotefile.File, p []byte, off int64) error {
 		f.memory.Metrics().BytesRead.WithLabelValues(remotefile.WAL.String()).Add(float64(len(p)))
-		return file.ReadAt(ctx, mem, p, off)
+		return memory.ReadFile(f.ctx, mem, file, p, off)
 	})
 	if err != nil {
 		return err

@@ -131,6 +131,16 @@ func TestFollow__gets_the_log_and_what_stands_for_it(t *testing.T) {
 	require.Equal(t, []int{3, -1}, []int{wal, wbl})
 }
 
+func TestFollow__over_a_slow_link(t *testing.T) {
+	t.Parallel()
+	d := newLongPiece(t)
+	n := d.start() // It has the name.
+	s := d.elsewhere().slowed(slowRead).follows()
+	require.NoError(t, s.look())
+	require.Equal(t, int64(longPiece), s.current.length)
+	n.stop()
+}
+
 func TestFollow__says_that_the_log_was_cut_under_it(t *testing.T) {
 	d, n, s := newPair(t, walZero)
 	d.append(walZero, 1000)

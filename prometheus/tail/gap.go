@@ -65,9 +65,7 @@ func (t *Tail) complete(f *remotefile.File) error {
 	var b []byte
 	for _, p := range f.Pieces() {
 		piece := make([]byte, p.Length)
-		if err := t.memory.Read("compare", readTimeout, func(ctx context.Context, c *memory.Conn) error {
-			return f.ReadAt(ctx, c, piece, p.Offset)
-		}); err != nil {
+		if err := t.read(f, piece, p.Offset); err != nil {
 			return err
 		}
 		b = append(b, piece...)

@@ -105,7 +105,7 @@ func (g *growing) fetch(f *remotefile.File, read readFunc) (more bool, err error
 			more = true
 			break
 		}
-		n, err := g.fetchPiece(p, read)
+		n, err := g.fetchPiece(f, p, read)
 		if err != nil {
 			return false, err
 		}
@@ -114,13 +114,13 @@ func (g *growing) fetch(f *remotefile.File, read readFunc) (more bool, err error
 	return more, g.extend()
 }
 
-func (g *growing) fetchPiece(p remotefile.Piece, read readFunc) (int64, error) {
+func (g *growing) fetchPiece(f *remotefile.File, p remotefile.Piece, read readFunc) (int64, error) {
 	sum, err := g.sumFrom(p.Offset)
 	if err != nil {
 		return 0, err
 	}
 	b := make([]byte, p.Offset+p.Length-g.length)
-	if err := read(b, g.length); err != nil {
+	if err := read(f, b, g.length); err != nil {
 		return 0, err
 	}
 	if sum = remotefile.Extend(sum, b); sum != p.CRC {

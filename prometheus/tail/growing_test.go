@@ -94,7 +94,7 @@ func (l *remoteLog) fetch(g *growing) error {
 	files := l.files()
 	require.Len(l.t, files, 1)
 	f := files[0]
-	_, err := g.fetch(f, func(p []byte, off int64) error { return f.ReadAt(context.Background(), l.client, p, off) })
+	_, err := g.fetch(f, readsFrom(context.Background(), l.client))
 	return err
 }
 

@@ -84,7 +84,7 @@ func (m *moments) late(l *remotefile.Listing) (list [][]byte) {
 		return nil
 	}
 	for i, f := range plan[2] {
-		b, err := readWhole(context.Background(), m.client, f)
+		b, err := readWhole(f, readsFrom(context.Background(), m.client))
 		assert.NoError(m.t, err)
 		if rest := b[validEndOf(bytes.NewReader(b)):]; i < len(plan[2])-1 {
 			assert.Empty(m.t, bytes.Trim(rest, "\x00"), "%s is torn, and another one follows", f.Name())

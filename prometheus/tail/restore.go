@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -22,13 +21,9 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-const (
-	// restoreDir takes the files until all are there. It lies inside the data directory, so that they move
-	// into their places without being copied.
-	restoreDir = "maas-restore.tmp"
-	// readTimeout bounds the read of one piece (an extent of 4 MiB at most).
-	readTimeout = 10 * time.Second
-)
+// restoreDir takes the files until all are there. It lies inside the data directory, so that they move into their places
+// without being copied.
+const restoreDir = "maas-restore.tmp"
 
 // Restored is the result of Restore.
 type Restored struct {
@@ -48,8 +43,8 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 		return done, err
 	}
 	defer os.RemoveAll(tmp)
-	r := restorer{ctx: ctx, tmp: tmp, metrics: m.Metrics(), logger: logger, read: func(call func(context.Context, remotefile.Memory) error) error {
-		return m.Read("restore", readTimeout, func(ctx context.Context, c *memory.Conn) error { return call(ctx, c) })
+	r := restorer{tmp: tmp, metrics: m.Metrics(), logger: logger, read: func(f *remotefile.File, p []byte, off int64) error {
+		return m.ReadFile(ctx, "restore", f, p, off)
 	}}
 	defer r.syncs.Wait()
 	plan, lost, err := planRestore(m.Arena().Listing.Files, withChunks)
@@ -277,9 +272,7 @@ func (r *restorer) continues(files []*remotefile.File, end int64, l localFile) (
 		return number == end+1, number <= end+1, nil
 	}
 	f := files[i]
-	n, err := commonPrefix(f, l, func(p []byte, off int64) error {
-		return r.read(func(ctx context.Context, mem remotefile.Memory) error { return f.ReadAt(ctx, mem, p, off) })
-	})
+	n, err := commonPrefix(f, l, r.read)
 	if last, _ := f.Last(); last {
 		return false, n == f.Len(), err // Zeros may be behind it.
 	}
@@ -307,8 +300,7 @@ func (r *restorer) copyFrom(l localFile) error {
 }
 
 type restorer struct {
-	ctx     context.Context
-	read    func(func(context.Context, remotefile.Memory) error) error // Runs one read, with a time limit of its own.
+	read    readFunc
 	tmp     string
 	metrics *memory.Metrics
 	logger  *slog.Logger
@@ -345,14 +337,9 @@ func (r *restorer) write(f *remotefile.File) (whole bool, err error) {
 		r.syncs.Go(func() error { return errors.Join(file.Sync(), file.Close()) })
 	}()
 	for _, p := range f.Pieces() {
-		if err := r.ctx.Err(); err != nil {
-			return false, err
-		}
 		r.buf = slices.Grow(r.buf[:0], int(p.Length))
 		buf := r.buf[:p.Length]
-		if err := r.read(func(ctx context.Context, mem remotefile.Memory) error {
-			return f.ReadAt(ctx, mem, buf, p.Offset)
-		}); err != nil {
+		if err := r.read(f, buf, p.Offset); err != nil {
 			return false, err
 		}
 		r.metrics.BytesRead.WithLabelValues(f.Name().Kind.String()).Add(float64(p.Length))

@@ -54,6 +54,28 @@ func TestRestore__from_a_server_of_other_slab_classes(t *testing.T) {
 	}
 }
 
+// slowRead is a link over which longPiece, an extent of the log, takes longer than any request may.
+const (
+	slowRead  = 100 << 10
+	longPiece = 560 << 10
+)
+
+// newLongPiece is a log that lies in one extent in remote memory.
+func newLongPiece(t *testing.T) *dataDir {
+	d := newDataDir(t, "--slab-sizes", "4MiB")
+	d.append(walZero, longPiece)
+	d.run(func() {})
+	return d
+}
+
+func TestRestore__over_a_slow_link(t *testing.T) {
+	t.Parallel()
+	d := newLongPiece(t)
+	other := d.elsewhere().slowed(slowRead)
+	require.Equal(t, Restored{Files: 1, Bytes: longPiece}, other.restore())
+	require.Equal(t, d.contents(), other.contents())
+}
+
 // A shutdown leaves a snapshot of the head, which spares the successor the replay, if everything that the snapshot
 // relies on is there.
 func TestRestore__brings_back_the_snapshot_of_a_shutdown(t *testing.T) {

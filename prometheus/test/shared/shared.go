@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 	"time"
 	"unsafe"
@@ -55,7 +56,7 @@ func aged(t testing.TB, url, seconds string) string {
 	})
 }
 
-// SlowLink is the URL of a way to a server over which requests get this many bytes a second, each of them.
+// SlowLink is the URL of a way to a server over which each request, and each answer, gets this many bytes a second.
 func SlowLink(t testing.TB, server string, rate int) string {
 	return maastest.Proxy(t, server, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		var body bytes.Buffer
@@ -70,7 +71,7 @@ func SlowLink(t testing.TB, server string, rate int) string {
 			}
 		}
 		r.Body = io.NopCloser(&body)
-		serve(w, r)
+		serve(slowWriter{w, rate}, r)
 	})
 }
 
@@ -79,6 +80,23 @@ func BeforeStep(ago time.Duration) time.Time {
 	t := time.Now().Add(-ago)
 	*(*uint64)(unsafe.Pointer(&t)) += 3600 << 30 // Seconds of the wall clock, beside those of the monotonic one.
 	return t
+}
+
+// slowWriter writes this many bytes a second.
+type slowWriter struct {
+	http.ResponseWriter
+	rate int
+}
+
+// Write implements io.Writer.
+func (w slowWriter) Write(p []byte) (int, error) {
+	for part := range slices.Chunk(p, 32<<10) {
+		time.Sleep(time.Duration(len(part)) * time.Second / time.Duration(w.rate))
+		if n, err := w.ResponseWriter.Write(part); err != nil {
+			return n, err
+		}
+	}
+	return len(p), nil
 }
 
 // Exists says whether a file is there.
