@@ -31,15 +31,16 @@ func (p *piece) size() int {
 	return MaxPiece
 }
 
-// learn learns from a write of this size. After one that took too long, the next is half of it. The size grows again
-// only when there is time for much more: a piece that is too large is an outage.
+// learn learns from a write of this size. After one that took too long, the next is half of it; but what is smaller than
+// the smallest piece took long for another reason. The size grows again only when there is time for much more: a piece
+// that is too large is an outage. What is far smaller than a piece says nothing of that.
 func (p *piece) learn(size int, took time.Duration, timedOut bool) {
 	now := p.size()
 	switch {
-	case size == 0:
-	case timedOut:
+	case timedOut && size >= minPiece:
 		p.bytes.Store(int64(max(min(now, size)/2, minPiece)))
-	case size >= now && took < Patience(size)/4:
+	case timedOut || size <= now/2:
+	case took < Patience(size)/4:
 		p.bytes.Store(int64(min(2*now, MaxPiece)))
 	}
 }

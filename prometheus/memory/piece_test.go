@@ -21,8 +21,10 @@ func TestPiece__becomes_smaller_until_it_arrives_and_grows_where_there_is_time(t
 	require.Equal(t, 50_000, p.size(), "what is not through will be sent again")
 	p.learn(4<<20, Patience(4<<20), true)
 	require.Equal(t, 25_000, p.size(), "a large record says less")
+	p.learn(100, Patience(100), true)
+	require.Equal(t, 25_000, p.size(), "it was not the link")
 	for range 10 {
-		p.learn(10, Patience(10), true)
+		p.learn(minPiece, Patience(minPiece), true)
 	}
 	require.Equal(t, minPiece, p.size())
 
@@ -33,7 +35,7 @@ func TestPiece__becomes_smaller_until_it_arrives_and_grows_where_there_is_time(t
 	p.learn(0, Patience(0), true)
 	require.Equal(t, minPiece, p.size(), "it carried nothing")
 	for range 10 {
-		p.learn(p.size(), time.Millisecond, false)
+		p.learn(p.size()-1000, time.Millisecond, false) // Whole chunks.
 	}
 	require.Equal(t, MaxPiece, p.size())
 }
