@@ -14,6 +14,8 @@ const (
 	// MaxPiece is how much of a file one Write carries over a link that is fast enough.
 	MaxPiece = 1 << 20
 	minPiece = 16 << 10
+	// slowPiece is the time after which a piece of chunks keeps the log waiting, which is looked at once a second.
+	slowPiece = time.Second / 2
 )
 
 // piece is a size that fits the link. Concurrent writes may overwrite each other's finding; the next one corrects that.
@@ -32,15 +34,17 @@ func (p *piece) size() int {
 }
 
 // learn learns from a write of this size. After one that took too long, the next is half of it; but what is smaller than
-// the smallest piece took long for another reason. The size grows again only when there is time for much more: a piece
-// that is too large is an outage. What is far smaller than a piece says nothing of that.
+// the smallest piece took long for another reason. After one that kept the log waiting, the next is smaller, too, and
+// the size grows again only where twice as much would not. What is far smaller than a piece says nothing of that.
 func (p *piece) learn(size int, took time.Duration, timedOut bool) {
 	now := p.size()
 	switch {
 	case timedOut && size >= minPiece:
 		p.bytes.Store(int64(max(min(now, size)/2, minPiece)))
 	case timedOut || size <= now/2:
-	case took < Patience(size)/4:
+	case took > slowPiece && size <= now:
+		p.bytes.Store(int64(max(now/2, minPiece)))
+	case took < slowPiece/2:
 		p.bytes.Store(int64(min(2*now, MaxPiece)))
 	}
 }
