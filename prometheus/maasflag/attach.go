@@ -73,6 +73,9 @@ func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Regist
 	if err != nil {
 		return nil, err
 	}
+	if err := tail.PutBack(n.dir); err != nil {
+		return nil, fmt.Errorf("undo a restore that was killed: %w", err)
+	}
 	logger := n.logger.With("component", "maas")
 	ctx, cancel := memory.Until(stop)
 	defer cancel()

@@ -37,6 +37,21 @@ func TestAttach__restore_off_throws_no_log_away(t *testing.T) {
 	require.Equal(t, segment(t, dir)[:2000], segment(t, older)[:2000])
 }
 
+// A restore was killed when it had put the directory's log aside.
+func TestAttach__finds_the_log_that_was_put_aside(t *testing.T) {
+	dir := t.TempDir()
+	log := newLog(t, dir)
+	require.NoError(t, log.Log(make([]byte, 1000)))
+	require.NoError(t, log.Close())
+	want := segment(t, dir)
+	for _, name := range []string{"maas-replaced", "maas-restore.ready"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, name), 0o777))
+	}
+	require.NoError(t, os.Rename(filepath.Join(dir, "wal"), filepath.Join(dir, "maas-replaced/wal")))
+	maastest.Must(attach(at(start(t)), dir))(t).Detach()
+	require.Equal(t, want[:1000], segment(t, dir)[:1000])
+}
+
 // The log of a live process is neither cut nor replaced.
 func TestAttach__a_directory_in_use_is_refused(t *testing.T) {
 	c, dir := at(start(t)), t.TempDir()

@@ -5,6 +5,7 @@
 package tail
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,9 +15,15 @@ import (
 	"github.com/maas-memory/maas/prometheus/memory"
 )
 
-// replacedDir keeps the head that a restore found in the data directory: its log may have what nobody else has.
-// The next restore replaces it.
-const replacedDir = "maas-replaced"
+const (
+	// replacedDir keeps the head that a restore found in the data directory: its log may have what nobody else has.
+	// The next restore replaces it.
+	replacedDir = "maas-replaced"
+	// readyDir has the restored head while the directory's own head is put aside, and movingDir while the restored one
+	// takes its place.
+	readyDir  = "maas-restore.ready"
+	movingDir = "maas-restore.moving"
+)
 
 // headNames are the entries of a directory that belong to a head, its log last.
 func headNames(dir string) (names []string, err error) {
@@ -55,6 +62,68 @@ func moveHead(from, to string) error {
 		}
 	}
 	return memory.SyncDir(to)
+}
+
+// replaceHead puts a directory's head aside, and a whole one in its place. If it is killed in the middle, PutBack undoes
+// what it did.
+func replaceHead(dir, with string) error {
+	if memory.IsEmpty(dir) { // There is nothing to lose.
+		if err := putAside(dir); err != nil {
+			return err
+		}
+		return moveHead(with, dir)
+	}
+	ready, moving := filepath.Join(dir, readyDir), filepath.Join(dir, movingDir)
+	if err := renameSynced(with, ready); err != nil {
+		return err
+	}
+	if err := putAside(dir); err != nil {
+		return err
+	}
+	if err := renameSynced(ready, moving); err != nil {
+		return err
+	}
+	if err := moveHead(moving, dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(moving)
+}
+
+// PutBack puts a directory's own head back if a restore was killed while it replaced that: the head's log may have what
+// nobody else has, and the next restore has to see it. Call it before memory.Open, which looks at the log.
+func PutBack(dir string) error {
+	aside, ready, moving := filepath.Join(dir, replacedDir), filepath.Join(dir, readyDir), filepath.Join(dir, movingDir)
+	if isDir(moving) && memory.IsEmpty(dir) { // What is here of a head is the restored one's.
+		names, err := headNames(dir)
+		for _, name := range names {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
+		}
+		if err != nil {
+			return err
+		}
+		if err := renameSynced(moving, ready); err != nil {
+			return err
+		}
+	}
+	if isDir(ready) && memory.IsEmpty(dir) && !memory.IsEmpty(aside) {
+		if err := moveHead(aside, dir); err != nil {
+			return err
+		}
+	}
+	return errors.Join(os.RemoveAll(ready), os.RemoveAll(moving))
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// renameSynced renames an entry of a directory before whatever comes next.
+func renameSynced(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return memory.SyncDir(filepath.Dir(to))
 }
 
 // syncDirs makes the names below a directory survive a crash, also those in directories in it: the parts of a checkpoint.

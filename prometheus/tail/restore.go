@@ -99,10 +99,7 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 	if err := m.BeginHead(m.Arena().Listing.MinTime); err != nil {
 		return done, err
 	}
-	if err := putAside(dir); err != nil {
-		return done, err
-	}
-	return done, moveHead(tmp, dir)
+	return done, replaceHead(dir, tmp)
 }
 
 // ownLog says what becomes of the log of a directory that was to follow: whether it stays as it is, because remote

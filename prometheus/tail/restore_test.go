@@ -147,6 +147,54 @@ func TestRestore__keeps_what_it_put_aside_through_a_crash(t *testing.T) {
 	require.Equal(t, own, d.asideContents())
 }
 
+// What the directory's own log has in addition to remote memory is nowhere else.
+func TestPutBack__a_restore_that_is_killed_loses_nothing(t *testing.T) {
+	d := newLog(t)
+	d.run(d.truncate)
+	d.append(walThree, 5000)
+	d.segments("wal/00000004", wblZero)
+	want := d.contents()
+	d.remove("wal/checkpoint.00000001")
+	own := d.contents()
+	d.write(movingDir, nil) // So that the restore ends in the middle.
+	m := d.open()
+	require.True(t, m.Behind())
+	require.Error(t, maastest.Err(Restore(context.Background(), m, d.dir, true, quiet())))
+	require.NoError(t, m.Close())
+	d.remove(movingDir)
+	require.True(t, memory.IsEmpty(d.dir))
+
+	for name, goesOn := range map[string]func(d *dataDir){
+		"when all is put aside": func(*dataDir) {},
+		"when the log is":       func(d *dataDir) { d.rename(replacedDir+"/wbl", "wbl") },
+		"in front of the log":   func(d *dataDir) { d.rename(readyDir, movingDir); d.rename(movingDir+"/wbl", "wbl") },
+		"when nothing is left": func(d *dataDir) {
+			d.rename(readyDir, movingDir)
+			require.NoError(t, moveHead(d.path(movingDir), d.dir))
+		},
+		"when nothing is touched": func(d *dataDir) { require.NoError(t, moveHead(d.path(replacedDir), d.dir)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := d.copied()
+			goesOn(d)
+			moved := !memory.IsEmpty(d.dir) && shared.Exists(d.path(movingDir))
+			require.NoError(t, PutBack(d.dir))
+			require.NoDirExists(t, d.path(readyDir))
+			require.NoDirExists(t, d.path(movingDir))
+			if !moved {
+				require.Equal(t, own, d.contents())
+				d.restore()
+				require.Equal(t, own, d.asideContents())
+			}
+			require.Equal(t, want, d.contents())
+
+			d.remove("wal")
+			require.NoError(t, PutBack(d.dir))
+			require.True(t, memory.IsEmpty(d.dir), "somebody else removed the log")
+		})
+	}
+}
+
 // The directory has more than remote memory still has.
 func TestRestore__replaces_no_log_by_a_damaged_one(t *testing.T) {
 	d := newDataDir(t)
