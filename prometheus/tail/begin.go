@@ -16,20 +16,31 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-var errLonger = errors.New("the log of this directory has more than remote memory, whose leader may be copying it again")
+var (
+	errLonger = errors.New("the log of this directory has more than remote memory, whose leader may be copying it again")
+	errLeads  = errors.New("this process has the name")
+)
 
 // beginOrLead waits for a log to follow, and says whether there is one. Without one, and without an error, this
 // process leads.
 func (f *Follower) beginOrLead() (begun bool, err error) {
+	known := newCompared(func() error { // A log of many gigabytes takes minutes.
+		if f.tryToLead() {
+			return errLeads
+		}
+		return f.ctx.Err()
+	})
 	for again := time.Now(); ; {
 		if f.tryToLead() {
 			return false, nil
 		}
 		if !time.Now().Before(again) && f.mayReplace() {
-			begun, err := f.begin()
+			begun, err := f.begin(known)
 			switch {
+			case errors.Is(err, errLeads):
+				return false, nil
 			case errors.Is(err, errLonger), errors.Is(err, errWrongBytes):
-				// All was read, and this may last for as long as the leader lives.
+				// This may last for as long as the leader lives.
 				f.complain(err)
 				again = time.Now().Add(listInterval)
 			case begun || err != nil && !f.passes(err):
@@ -49,7 +60,7 @@ func (f *Follower) mayReplace() bool {
 }
 
 // begin says whether remote memory has a log to follow, whose beginning is here now.
-func (f *Follower) begin() (bool, error) {
+func (f *Follower) begin(known *compared) (bool, error) {
 	mem, l, err := f.list()
 	if err != nil {
 		return false, err
@@ -59,7 +70,7 @@ func (f *Follower) begin() (bool, error) {
 	if err != nil || len(plan) == 0 || lost > 0 {
 		return false, err // The log is still being copied.
 	}
-	if err := f.empty(mem, plan, l); err != nil {
+	if err := f.empty(mem, plan, known); err != nil {
 		return false, err
 	}
 	if err := f.memory.SetMinValidTime(l.MinTime); err != nil {
@@ -89,8 +100,8 @@ func (f *Follower) begin() (bool, error) {
 // empty takes the head out of the directory: a leader's copy is deleted, a head of its own is put aside. If the
 // directory's log has more than the one in remote memory, which is its beginning, it stays: the leader has the rest,
 // too, or this process is to lead with it. Another log that has more is put aside.
-func (f *Follower) empty(mem remotefile.Memory, plan [][]*remotefile.File, l *remotefile.Listing) error {
-	longer, goesOn, err := ahead(f.ctx, mem, plan, l, f.dir)
+func (f *Follower) empty(mem remotefile.Memory, plan [][]*remotefile.File, known *compared) error {
+	longer, goesOn, err := ahead(f.ctx, mem, plan, f.dir, known)
 	if err != nil {
 		return err
 	}

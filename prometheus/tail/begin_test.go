@@ -3,9 +3,12 @@
 package tail
 
 import (
+	"net/http"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
@@ -88,6 +91,31 @@ func TestFollow__leads_with_a_copy_that_is_longer_than_remote_memory(t *testing.
 	want := d.contents()
 	want[wblZero] = ""
 	require.Equal(t, want, b.contents())
+}
+
+// To compare a log of many gigabytes takes minutes, in which the leader may die.
+func TestFollow__leads_in_the_middle_of_a_comparison(t *testing.T) {
+	t.Parallel()
+	d := newLog(t)
+	n := d.cutShort().startWith()
+	n.copies(segmentSize + 1<<15)
+	b := d.copyOf()
+	var dies sync.Once
+	b.server = &maastest.Server{URL: maastest.Proxy(t, d.server.URL, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		if r.Method == http.MethodGet && r.URL.Path == "/allocations" {
+			dies.Do(func() {
+				n.stop()
+				time.Sleep(pollInterval) // The comparison that follows tries to lead.
+			})
+		}
+		serve(w, r)
+	})}
+	s := b.starting()
+	maastest.Receive(t, "it leads", s.done)
+	require.Nil(t, s.got)
+	require.False(t, s.Following())
+	require.Equal(t, 1.0, testutil.ToFloat64(s.Metrics().Promotions))
+	require.Equal(t, d.contents(), b.contents())
 }
 
 func TestFollow__follows_once_remote_memory_has_all_of_a_longer_copy(t *testing.T) {

@@ -32,7 +32,11 @@ func Compare(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, 
 	if err != nil || len(plan) == 0 {
 		plan = [][]*remotefile.File{nil, nil, nil} // Nobody could start from this.
 	}
-	c := comparison{read: readsFrom(ctx, mem)}
+	return compare(readsFrom(ctx, mem), plan, dir, sameWriter, newCompared(nil))
+}
+
+func compare(read readFunc, plan [][]*remotefile.File, dir string, sameWriter bool, known *compared) (memory.Relation, error) {
+	c := comparison{read: read, known: known}
 	if err := c.start(plan, dir); err != nil {
 		return 0, fmt.Errorf("compare the checkpoint of the data directory with remote memory: %w", err)
 	}
@@ -56,7 +60,7 @@ func Compare(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, 
 
 // ahead is by how many bytes the WAL of a data directory, its whole records, is longer than that of a plan, and whether
 // it is the same log. Only if it is longer, the logs are compared.
-func ahead(ctx context.Context, mem remotefile.Memory, plan [][]*remotefile.File, l *remotefile.Listing, dir string) (longer int64, goesOn bool, err error) {
+func ahead(ctx context.Context, mem remotefile.Memory, plan [][]*remotefile.File, dir string, known *compared) (longer int64, goesOn bool, err error) {
 	number, length := int64(-1), int64(math.MaxInt64) // The end of the plan's.
 	for _, files := range plan[:2] {
 		if len(files) > 0 {
@@ -67,24 +71,88 @@ func ahead(ctx context.Context, mem remotefile.Memory, plan [][]*remotefile.File
 		length = wal[len(wal)-1].Len()
 	}
 	local, err := listLog(dir, remotefile.WAL)
-	for _, s := range local {
-		switch n := int64(s.name.Number); {
-		case n > number:
-			longer += validEnd(s.path)
-		case n == number && s.info.Size() > length:
-			longer += max(0, validEnd(s.path)-length)
-		}
-	}
-	if err != nil || longer == 0 {
+	if err != nil {
 		return 0, false, err
 	}
-	relation, err := Compare(ctx, mem, l, dir, false)
+	for _, s := range local {
+		n := int64(s.name.Number)
+		if n < number || n == number && s.info.Size() <= length {
+			continue
+		}
+		end, err := known.validEnd(s)
+		if err != nil {
+			return 0, false, err
+		}
+		if n == number {
+			end = max(0, end-length)
+		}
+		longer += end
+	}
+	if longer == 0 {
+		return 0, false, nil
+	}
+	relation, err := compare(readsFrom(ctx, mem), plan, dir, false, known)
 	return longer, err == nil && relation != memory.Forked, err
+}
+
+// compared is what comparisons have found out about the files of a directory, so that the next one, with more in remote
+// memory, need not read them again. Whoever changes a file meanwhile has to change its length.
+type compared struct {
+	between func() error     // Runs before a file is read; its error ends the comparison. May be nil.
+	same    map[place]string // The pieces of remote files that the directory's begin with.
+	ends    map[place]int64  // The ends of their last whole records.
+}
+
+// place is a file of a directory.
+type place struct {
+	path string
+	size int64
+}
+
+func newCompared(between func() error) *compared {
+	return &compared{between, map[place]string{}, map[place]int64{}}
+}
+
+func (k *compared) pause() error {
+	if k.between == nil {
+		return nil
+	}
+	return k.between()
+}
+
+// validEnd is the end of the last whole record in a segment.
+func (k *compared) validEnd(l localFile) (int64, error) {
+	at := place{l.path, l.info.Size()}
+	if end, ok := k.ends[at]; ok {
+		return end, nil
+	}
+	if err := k.pause(); err != nil {
+		return 0, err
+	}
+	k.ends[at] = validEnd(l.path)
+	return k.ends[at], nil
+}
+
+// commonPrefix is how many bytes at their beginning a remote file and a local one have in common.
+func (k *compared) commonPrefix(f *remotefile.File, l localFile, read readFunc) (int64, error) {
+	at, pieces := place{l.path, l.info.Size()}, fmt.Sprint(f.Pieces())
+	if same, ok := k.same[at]; ok && same == pieces {
+		return f.Len(), nil
+	}
+	if err := k.pause(); err != nil {
+		return 0, err
+	}
+	n, err := commonPrefix(f, l, read)
+	if err == nil && n == f.Len() {
+		k.same[at] = pieces
+	}
+	return n, err
 }
 
 // comparison is the result so far.
 type comparison struct {
-	read readFunc
+	read  readFunc
+	known *compared
 
 	met    bool // The two have bytes in common.
 	behind bool // Remote memory has records that the directory lacks.
@@ -127,7 +195,7 @@ func (c *comparison) same(remote []*remotefile.File, local []localFile) (bool, e
 		return false, nil
 	}
 	for i, f := range remote {
-		n, err := commonPrefix(f, local[i], c.read)
+		n, err := c.known.commonPrefix(f, local[i], c.read)
 		if err != nil || n != f.Len() || n != local[i].info.Size() {
 			return false, err
 		}
@@ -163,7 +231,7 @@ func (c *comparison) log(remote []*remotefile.File, local []localFile) error {
 
 // segment compares one segment, and says whether remote memory has records of it that the directory lacks.
 func (c *comparison) segment(f *remotefile.File, l localFile) (behind bool, err error) {
-	n, err := commonPrefix(f, l, c.read)
+	n, err := c.known.commonPrefix(f, l, c.read)
 	if err != nil {
 		return false, err
 	}

@@ -305,3 +305,58 @@ func TestCompare__needs_little_memory(t *testing.T) {
 	require.Equal(t, memory.HasAll, relation)
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(2<<20))
 }
+
+// A standby whose copy is longer compares again and again while the leader copies its log anew.
+func TestAhead__reads_nothing_twice(t *testing.T) {
+	d := newLog(t)
+	part := d.cutShort()
+	n := part.startWith()
+	n.copies(segmentSize + 1<<15)
+	reads := 0
+	known := newCompared(func() error { reads++; return nil })
+	look := func() (longer int64) {
+		plan, _, err := planRestore(d.files(), false)
+		require.NoError(t, err)
+		longer, goesOn, err := ahead(t.Context(), d.client, plan, d.dir, known)
+		require.NoError(t, err)
+		require.True(t, goesOn)
+		return longer
+	}
+	require.NotZero(t, look())
+	require.Equal(t, 4, reads, "segments 0 and 1, and the ends of 1 and 2")
+	longer := look()
+	require.Equal(t, 4, reads)
+
+	more := d.read(walOne)[1<<15:]
+	part.write(walOne, d.read(walOne)[:1<<16])
+	n.copies(segmentSize + 1<<16)
+	require.Equal(t, longer-1<<15, look())
+	require.Equal(t, 5, reads, "segment 1")
+	n.stop()
+
+	d.write(walOne, append(more, 0)) // Other bytes, of another length.
+	plan, _, err := planRestore(d.files(), false)
+	require.NoError(t, err)
+	_, goesOn, err := ahead(t.Context(), d.client, plan, d.dir, known)
+	require.NoError(t, err)
+	require.False(t, goesOn)
+}
+
+func TestAhead__ends_between_two_files(t *testing.T) {
+	d := newLog(t)
+	d.cutShort().run(func() {})
+	plan, _, err := planRestore(d.files(), false)
+	require.NoError(t, err)
+	for ends := range 4 {
+		reads := 0
+		_, _, err := ahead(t.Context(), d.client, plan, d.dir, newCompared(func() error {
+			if reads == ends {
+				return errLeads
+			}
+			reads++
+			return nil
+		}))
+		require.ErrorIs(t, err, errLeads)
+		require.Equal(t, ends, reads)
+	}
+}
