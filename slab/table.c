@@ -219,7 +219,7 @@ static int check_kept(const struct maas_slab_slot_header *header,
 		      const struct maas_slab_geometry *geo, const struct maas_slab_file *file,
 		      char *error, bool *ret_kept)
 {
-	struct maas_slab_geometry made;
+	struct maas_slab_geometry made = {0};
 	int r = check_header(header, file->made.path, error, &made);
 
 	if (r)
