@@ -5,13 +5,14 @@
 #   env command   its task                   output rc booted   the outcome
 #   console qemu  logs of kernel and QEMU    monitor.in         QEMU's monitor
 
+KVM=/dev/kvm
 BOOT_SECONDS_KVM=20
 BOOT_SECONDS_TCG=180
 BOOT_SECONDS_SLOW=900 # with a clock that counts, or with systemd
 KERNEL_WARNING='WARNING:|BUG:|Oops|rxe_pool\.c|Call Trace'
 
 boot_machines() {
-	local name accel accels=(kvm "tcg,thread=multi")
+	local name accel accels=(kvm "tcg,thread=multi") without_kvm=$cache/kvm-does-not-run
 	share=$(mktemp -d "${TMPDIR:-/tmp}/softroce.XXXXXX")
 	names=(a b)
 	names=("${names[@]:0:hosts}")
@@ -20,15 +21,16 @@ boot_machines() {
 	trap 'exit 130' INT TERM
 	mkdir "$share/shared"
 	cp scripts/softroce.d/guest "$share/guest"
-	[ -w /dev/kvm ] && [ ! -e "$cache/kvm-does-not-run" ] || accels=("tcg,thread=multi")
+	[ -w "$KVM" ] && [ -z "$(find "$without_kvm" -mtime -7 2>/dev/null)" ] || accels=("tcg,thread=multi")
 	[ -z "$counted" ] || accels=("tcg,thread=single")
 	for accel in "${accels[@]}"; do
-		start_machines "$accel" && return
-		kill_machines
-		if [ "$accel" = kvm ]; then
-			say "softroce: KVM runs no guest here; emulating from now on"
-			touch "$cache/kvm-does-not-run"
+		if start_machines "$accel"; then
+			# It is KVM that does not run, as elsewhere the machine boots.
+			[ "$accel" = "${accels[0]}" ] || touch "$without_kvm"
+			return
 		fi
+		kill_machines
+		[ "$accel" != kvm ] || say "softroce: no machine booted with KVM; emulating, and if that works, for a week"
 	done
 	say "softroce: the machine did not boot; the last words of its console and of QEMU:"
 	tail -n 20 "$share"/host-*/console "$share"/host-*/qemu >&2 || true
@@ -37,9 +39,8 @@ boot_machines() {
 
 start_machines() { # ACCELERATOR
 	local name seconds=$BOOT_SECONDS_TCG
-	[ -z "$image" ] || seconds=$BOOT_SECONDS_SLOW
 	[ "$1" != kvm ] || seconds=$BOOT_SECONDS_KVM
-	[ -z "$counted" ] || seconds=$BOOT_SECONDS_SLOW
+	[ -z "$image$counted" ] || seconds=$BOOT_SECONDS_SLOW
 	rm -f "$share/cable.socket"
 	for name in "${names[@]}"; do
 		describe_machine "$name"
@@ -100,7 +101,7 @@ start_machine() { # NAME ACCELERATOR
 			-device "virtio-net-pci,netdev=n0,host_mtu=9000,mac=52:54:00:77:00:0$number")
 	fi
 	# On a busy machine the kernel would find that the timer does not work.
-	qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
+	setpriv --pdeathsig KILL -- qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
 		-accel "$2" "${clock[@]}" -cpu "$cpu" -m "$memory" -smp "$cpus" \
 		-kernel "$kernel_image" -initrd "$initrd" \
 		-append "console=ttyS1 quiet panic=-1 oops=panic no_timer_check softroce.host=$1" \

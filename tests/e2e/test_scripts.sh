@@ -160,6 +160,40 @@ chmod +x "$WORK/device/apt-get" "$WORK/device/modprobe"
 # A machine would boot, of a kernel that cannot be fetched here.
 says 1 'could not fetch linux-image' env PATH="$WORK/device:$PATH" XDG_CACHE_HOME="$WORK/cache" scripts/softroce -- true
 
+step 'scripts/softroce: KVM is left out for a week where a machine boots without it, and only there'
+boots() { # WHERE...: prints how machines are started, and boots where the accelerator begins with one of these words.
+	# shellcheck disable=SC2016  # the inner shell's
+	cache=$WORK/cache bash -c '. scripts/lib.sh && . scripts/softroce.d/machine.sh
+		KVM=/dev/null hosts=1 image= counted= mode=command where=" $* "
+		start_machines() { printf "%s " "${1%%,*}" && [[ $where == *" ${1%%,*} "* ]]; }
+		boot_machines' boots "$@" 2>/dev/null || true
+}
+equal 'with neither' 'kvm tcg ' "$(boots)"
+equal 'with KVM' 'kvm ' "$(boots kvm)"
+equal 'without' 'kvm tcg ' "$(boots tcg)"
+equal 'the next time' 'tcg ' "$(boots tcg)"
+touch -d '8 days ago' "$WORK/cache/kvm-does-not-run"
+equal 'a week later' 'kvm ' "$(boots kvm)"
+boot_seconds() { # IMAGE COUNTED ACCELERATOR
+	# shellcheck disable=SC2016  # the inner shell's
+	bash -c '. scripts/lib.sh && . scripts/softroce.d/machine.sh && names=(a) share=/nowhere image=$1 counted=$2
+		describe_machine() { :; }; start_machine() { :; }; wait_for_boot() { echo "$2"; }; start_machines "$3"' boot_seconds "$@"
+}
+equal 'seconds' '20 180 900 900' "$(boot_seconds '' '' kvm) $(boot_seconds '' '' tcg) $(boot_seconds disk '' kvm) $(boot_seconds '' 1 tcg)"
+
+step 'scripts/softroce: its machine ends with it, however it ends'
+mkdir -p "$WORK/cache/maas-softroce/kernel/boot"
+touch "$WORK/cache/maas-softroce/"{kernel/boot/vmlinuz-1,initrd-1}
+printf '#!/bin/sh\necho $$ >"%s"\nexec sleep 600\n' "$WORK/qemu.pid" >"$WORK/device/qemu-system-x86_64"
+chmod +x "$WORK/device/qemu-system-x86_64"
+TMPDIR=$WORK PATH=$WORK/device:$PATH XDG_CACHE_HOME=$WORK/cache scripts/softroce --vm -- true >"$WORK/softroce.log" 2>&1 </dev/null &
+job=$!
+children+=("$job")
+wait_for 30 test -s "$WORK/qemu.pid"
+children+=("$(cat "$WORK/qemu.pid")")
+kill -KILL "$job"
+wait_for 10 ended "$(cat "$WORK/qemu.pid")"
+
 step 'scripts/run: maasd is killed, and Ctrl-C'
 run_until() { # LINE COMMAND...
 	: >"$WORK/run.log"
