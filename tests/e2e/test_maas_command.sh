@@ -317,7 +317,8 @@ contains 'of one owner' "$OUT" 'leader     127.0.0.1:' \
 	'unknown    1 allocation of another version of Prometheus'
 equal 'the standbys' 2 "$(grep -c '^standby    127.0.0.1:.* ago$' <<<"$OUT")"
 tells '[60,2,false]' '.[] | [.leader.ttl_seconds, (.standbys | length), .more_standbys]' prometheus status --owner prom
-for _ in {1..99}; do made /sessions '{"name":"prom@follow"}'; done # of 101 the server tells 100
+mapfile -t standbys < <(yes "$URL/sessions" | head -n 99) # and of 101 the server tells 100
+curl -sSf -H 'Content-Type: application/json' -d '{"name":"prom@follow"}' "${standbys[@]}" >"$WORK/standbys"
 says ' 100+ ' prometheus status
 says 'standby    and more' prometheus status --owner prom
 tells '[100,true]' '.[] | [(.standbys | length), .more_standbys]' prometheus status --owner prom
