@@ -132,7 +132,7 @@ func (c *Client) Renew(ctx context.Context, id string) error {
 	err = checkID(id)
 	if err == nil {
 		err = c.sender.do(ctx, &call{
-			method: "POST", path: "/allocate/" + id + "/renew", body: newBody([]byte("{}"), nil), changes: true,
+			method: "POST", path: "/allocate/" + id + "/renew", body: newBody([]byte("{}"), nil), control: true, changes: true,
 		})
 	}
 	if err != nil {

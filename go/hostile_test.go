@@ -279,6 +279,33 @@ func TestStuckWrite(t *testing.T) {
 	clear(data)
 }
 
+// Data that the server does not take holds up no lease.
+func TestRenewBesideStuckWrites(t *testing.T) {
+	release, arrived := make(chan struct{}), make(chan struct{}, maxConnections)
+	c := hostile(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			arrived <- struct{}{}
+			<-release
+		}
+		answer(200, "")(w, r)
+	})
+	written := make(chan struct{})
+	go func() {
+		together(maxConnections, func(int) { _ = c.Write(t.Context(), someID, 0, []byte("x")) })
+		close(written)
+	}()
+	defer func() {
+		close(release)
+		<-written
+	}()
+	for range maxConnections {
+		maastest.Receive(t, "all connections for data are taken", arrived)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), maastest.Patience/4)
+	defer cancel()
+	check(t, c.Renew(ctx, someID))
+}
+
 // Large data is not copied as a whole on its way.
 func TestNoCopies(t *testing.T) {
 	c := open(t, maastest.Start(t), Options{})
