@@ -274,9 +274,11 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-func TestURLWithoutScheme(t *testing.T) {
+func TestFormsOfTheURL(t *testing.T) {
 	bare, _ := strings.CutPrefix(maastest.Start(t).URL, "http://")
-	check(t, maastest.Err(tryOpen(t, &maastest.Server{URL: bare}, Options{})))
+	for _, url := range []string{bare, "HTTP://" + bare, "http://" + bare + "//"} {
+		check(t, maastest.Err(tryOpen(t, &maastest.Server{URL: url}, Options{Timeout: 1000 * time.Hour})))
+	}
 	for text, base := range map[string]string{
 		"localhost:3000": "http://localhost:3000", "[::1]:3000": "http://[::1]:3000", "host": "http://host"} {
 		a, err := parseURL(text)

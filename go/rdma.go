@@ -14,7 +14,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"runtime/cgo"
 	"sync"
 	"syscall"
@@ -25,6 +24,8 @@ import (
 const (
 	rdmaBuilt    = true
 	maxSubmitted = 256 // transfers under way at once
+
+	libraryTimeout = 24 * time.Hour // the most that the library takes
 )
 
 // rdmaPlane carries allocations and bytes through a handle of libmaas. The handle's session is the
@@ -92,7 +93,7 @@ func (p *rdmaPlane) open(o *Options) error {
 	defer text.free()
 	options := C.struct_maas_options{
 		size:               C.sizeof_struct_maas_options,
-		url:                text.add(o.URL),
+		url:                text.add(p.sender.text), // in one of the forms that the library takes,
 		transport:          C.MAAS_TRANSPORT_AUTO,
 		timeout_ms:         milliseconds(o.Timeout),
 		connect_timeout_ms: milliseconds(min(o.Timeout, connectTimeout)),
@@ -250,7 +251,7 @@ func failHere(r C.int, words string) error {
 }
 
 func milliseconds(d time.Duration) C.uint32_t {
-	return C.uint32_t(max(1, min(int64(d/time.Millisecond), math.MaxInt32)))
+	return C.uint32_t(max(time.Millisecond, min(d, libraryTimeout)) / time.Millisecond)
 }
 
 // cText is strings for the library, which are freed together.
