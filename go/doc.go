@@ -63,7 +63,8 @@
 //
 // A refusal by the server is an [Error], which errors.As finds. When a connection breaks, its request is
 // sent again, at most twice and within its timeout; each request may safely be done twice (allocations
-// carry a request id). If a Free was sent again, what its first try freed counts as unknown.
+// carry a request id). If a Free was sent again, what its first try freed counts as unknown; over RDMA,
+// where libmaas sends it, what is unknown then counts as freed.
 // No request ever moves to another transport.
 //
 // After an error a read may have filled a part of its buffers, and a write may have written all,

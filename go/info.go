@@ -84,7 +84,8 @@ type PoolStats struct {
 func (c *Client) SlabSizes() []int64 { return c.slabSizes }
 
 // Health asks the server for its health. If another process answers than the one that the session
-// was opened with (another BootID), the answer is returned all the same, but the session is lost.
+// was opened with (another BootID), the answer is returned all the same, but the session is lost; over
+// RDMA the library finds that out itself.
 func (c *Client) Health(ctx context.Context) (Health, error) {
 	ctx, done, err := c.begin(ctx, false)
 	if err != nil {
