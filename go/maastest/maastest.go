@@ -64,18 +64,21 @@ func Start(t testing.TB, options ...string) *Server {
 		host, rdma = os.Getenv("SOFTROCE_ADDR"), "required"
 	}
 	s := &Server{t: t, args: append([]string{"--rdma", rdma, "--log-level", "warn"}, options...)}
+	if !slices.ContainsFunc(options, isListen) {
+		s.args = append(s.args, "--listen", host+":0")
+	}
 	t.Cleanup(s.Kill)
-	s.start(host + ":0")
+	s.start()
 	return s
 }
 
+func isListen(option string) bool {
+	return option == "--listen" || strings.HasPrefix(option, "--listen=")
+}
+
 // start returns when the server listens. Nothing of the caller's environment reaches the server.
-func (s *Server) start(listen string) {
-	args := s.args
-	if !slices.Contains(args, "--listen") {
-		args = append([]string{"--listen", listen}, args...)
-	}
-	s.cmd = exec.Command(Binary(s.t), args...)
+func (s *Server) start() {
+	s.cmd = exec.Command(Binary(s.t), s.args...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAAS_") })
 	stderr, err := s.cmd.StderrPipe()
@@ -111,8 +114,13 @@ func (s *Server) Kill() {
 // Restart ends the server, unless it was killed, and starts it again on the same port.
 func (s *Server) Restart() {
 	s.Kill()
-	_, address, _ := strings.Cut(s.URL, "://")
-	s.start(address)
+	at := slices.IndexFunc(s.args, isListen) // of several the first, whose address is the URL
+	if _, address, isIP := strings.Cut(s.URL, "://"); isIP && s.args[at] == "--listen" {
+		s.args[at+1] = address
+	} else if isIP {
+		s.args[at] = "--listen=" + address
+	}
+	s.start()
 }
 
 // Pause stops the server, as if its host hung, and returns when every thread stands still.
