@@ -5,7 +5,7 @@
 _maas_ids() {
 	local server=() option value
 	for option in --url --token-file --ca-file --cert-file --key-file --server-name; do
-		[[ ! $COMP_LINE =~ [[:blank:]]$option[=[:blank:]]+([^[:blank:]]+) ]] || {
+		[[ ! $COMP_LINE =~ [[:blank:]]${option}[=[:blank:]]+([^[:blank:]]+) ]] || {
 			value=${BASH_REMATCH[1]}
 			server+=("$option" "${value/#\~\//$HOME/}")
 		}
