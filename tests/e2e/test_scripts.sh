@@ -75,6 +75,13 @@ if [ -n "$(PATH=/usr/local/go/bin:$PATH command -v gofmt)" ]; then
 fi
 rm -rf .git
 
+if [ "$(id -u)" = 0 ] && own_mounts true 2>/dev/null; then
+	step 'a purge where /dev/shm/maasd is a directory'
+	# shellcheck disable=SC2016  # the inner shell's
+	own_mounts bash -ec 'for place in /dev/shm /var/log /etc/maasd /etc; do [ ! -d $place ] || mount -t tmpfs none $place; done
+		mkdir /dev/shm/maasd /var/log/maasd; sh debian/maasd.postrm purge; [ ! -e /dev/shm/maasd ]'
+fi
+
 step 'packages that stand twice'
 # shellcheck disable=SC2016  # the inner shell's
 twice=$(bash -c '. scripts/lib.sh && for list in ${!PACKAGES_@}; do declare -n names=$list && printf "%s\n" "${names[@]}"; done' | sort | uniq -d)
