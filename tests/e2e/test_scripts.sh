@@ -36,7 +36,7 @@ port=$(sed -n 's/.* port \([0-9]*\) .*/\1/p' "$WORK/http.log")
 says 1 "port $port is taken" scripts/run --prometheus "127.0.0.1:$port" -- --listen 127.0.0.1:0
 says 1 "port $port is taken" scripts/run --server -- --listen "127.0.0.1:$port"
 says 1 "port $port is taken" env MAAS_LISTEN="127.0.0.1:$port" scripts/run --server
-says 1 "port $port is taken" scripts/run --standby --prometheus "127.0.0.1:$((port - 1))" -- --listen 127.0.0.1:0
+says 1 "port $port is taken" scripts/run --standby --prometheus "127.0.0.1:0$((port - 1))" -- --listen 127.0.0.1:0
 says 2 'do not go together' scripts/run --standby --server
 [ -z "$(ls -A build)" ] || fail "something was made: $(ls build)"
 
