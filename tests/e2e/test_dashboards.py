@@ -239,13 +239,15 @@ class Client:
 
 
 def start_server(maasd, work):
-    """A small one, with TLS and principals."""
+    """A small one, with TLS, a revocation list and principals."""
     certificates = Certificates(work)
     certificates.make_ca("ca")
     certificates.make("server")
+    certificates.make_crl()
     return Maasd(maasd, work, "maasd", "--max-pool-size", "64MiB", "--max-connections-per-address", "8",
                  "--auth-file", write_principals(certificates.path("principals"), PRINCIPALS),
-                 "--tls-cert", certificates.path("server.pem"), "--tls-key", certificates.path("server.key"))
+                 "--tls-cert", certificates.path("server.pem"), "--tls-key", certificates.path("server.key"),
+                 "--tls-client-ca", certificates.path("ca.pem"), "--tls-client-crl", certificates.path("ca.crl"))
 
 
 def start_prometheus(source, work, port):
