@@ -208,8 +208,7 @@ static void check_isolation(struct report *report, const char *keys, const json_
 		if (!json_is_true(proved)) {
 			doctor_find(report, WARNING, "server rdma",
 				    "start it with another --rdma-keys or --rdma-device, or let in "
-				    "only "
-				    "clients that are trusted",
+				    "only clients that are trusted",
 				    "its %.16s keys do not keep clients apart (%s: not enforced)",
 				    keys, names[i]);
 			return;
