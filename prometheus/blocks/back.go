@@ -303,7 +303,7 @@ func (c *Copier) stage(dir string, b *block, p *progress) error {
 		return err
 	}
 	for i, f := range r.files {
-		err := writeFile(filepath.Join(dir, f.Name), func(out *os.File) error {
+		err := memory.WriteSynced(filepath.Join(dir, f.Name), func(out *os.File) error {
 			return c.readPieces(r.parts[i], func(piece []byte) error {
 				_, err := out.Write(piece)
 				c.progress(p, len(piece))
@@ -318,7 +318,7 @@ func (c *Copier) stage(dir string, b *block, p *progress) error {
 		if b == nil {
 			continue
 		}
-		if err := writeFile(filepath.Join(dir, name), func(out *os.File) error { _, err := out.Write(b); return err }); err != nil {
+		if err := memory.WriteSynced(filepath.Join(dir, name), func(out *os.File) error { _, err := out.Write(b); return err }); err != nil {
 			return err
 		}
 	}
@@ -370,13 +370,4 @@ func (c *Copier) finishMove() error {
 		}
 	}
 	return errors.Join(memory.SyncDir(c.o.Dir), os.RemoveAll(filepath.Join(c.o.Dir, stageDir)))
-}
-
-// writeFile writes a file so that it survives a crash.
-func writeFile(path string, write func(*os.File) error) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(write(f), f.Sync(), f.Close())
 }

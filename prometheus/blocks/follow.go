@@ -296,7 +296,7 @@ func replaceFile(path string, b []byte) error {
 		return nil
 	}
 	tmp := path + ".tmp"
-	if err := writeFile(tmp, func(out *os.File) error { _, err := out.Write(b); return err }); err != nil {
+	if err := memory.WriteSynced(tmp, func(out *os.File) error { _, err := out.Write(b); return err }); err != nil {
 		return err
 	}
 	return os.Rename(tmp, path)

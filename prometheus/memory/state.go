@@ -88,6 +88,15 @@ func (s State) Save(dir string) error {
 	return SyncDir(dir)
 }
 
+// WriteSynced writes a file so that it survives a crash.
+func WriteSynced(path string, write func(*os.File) error) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Sync(), f.Close())
+}
+
 // SyncDir makes renames in a directory survive a crash.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -201,7 +201,8 @@ func (f *Follower) bringLate() error {
 		}
 		f.lastWBL++
 		path := f.path(remotefile.Name{Kind: remotefile.WBL, Number: uint32(f.lastWBL)})
-		return errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), writeSynced(path, b), memory.SyncDir(filepath.Dir(path)))
+		write := func(out *os.File) error { _, err := out.Write(b); return err }
+		return errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), memory.WriteSynced(path, write), memory.SyncDir(filepath.Dir(path)))
 	})
 }
 
@@ -244,13 +245,4 @@ func readWhole(f *remotefile.File, read readFunc) ([]byte, error) {
 		out = append(out, b...)
 	}
 	return out, nil
-}
-
-func writeSynced(path string, b []byte) error {
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(b)
-	return errors.Join(err, file.Sync(), file.Close())
 }
