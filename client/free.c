@@ -20,8 +20,9 @@ int maas_free(struct maas *maas, const char *id)
 	if (maas->transport->keys)
 		maas->transport->drop_key(maas, id);
 	maas_request_init(&request, "DELETE", "/allocate/%s", id);
+	request.counted = true;
 	r = maas_call(maas, &request, maas_deadline_ms(maas));
-	/* An earlier try may have freed the allocation. */
+	/* The request may have freed the allocation when it was sent before. */
 	if (r == -ENOENT && maas_request_repeated(&request))
 		r = 0;
 	maas_request_fini(&request);
@@ -103,6 +104,7 @@ int maas_free_many(struct maas *maas, const char *const *ids, uint32_t count, bo
 		return maas_fail(-EINVAL, "1 to %d ids in one call", MAAS_MAX_BATCH);
 	maas_request_init(&request, "POST", "/free");
 	request.json = true;
+	request.counted = true;
 	r = write_ids(&request.head, ids, count);
 	for (uint32_t i = 0; !r && maas->transport->keys && i < count; i++)
 		maas->transport->drop_key(maas, ids[i]);

@@ -178,6 +178,7 @@ struct maas_request {
 	bool json;		/* what the body is */
 	bool follow;		/* one 307, to the same server */
 	bool once;		/* twice would not be the same */
+	bool counted;		/* what it finds depends on whether it was sent before */
 	struct maas_line *line; /* to be sent on it; NULL: on a curl handle of the pool */
 	char range[64];		/* of a GET: "0-99" */
 	char content_range[80];
@@ -192,6 +193,7 @@ struct maas_request {
 	/* the answer */
 	long status;
 	unsigned int tries;
+	unsigned int sent;    /* at least as often as that: curl may send it twice in one try */
 	bool refused;	      /* with the token before */
 	unsigned int reading; /* of the token sent */
 	unsigned int files;   /* the number of the reading of the files of TLS */
@@ -251,11 +253,11 @@ MAAS_MUST_CHECK int maas_client_transfer_end(struct maas_client_transfer *transf
 /* Only frees, for an outcome that nobody asks for. */
 void maas_client_transfer_drop(struct maas_client_transfer *transfer);
 
-/* Whether a try before the last may have been carried out, and only its answer was lost: not one
- * that was refused. */
+/* Whether a `counted` request may have been carried out before the last time that it was sent, and
+ * only its answer was lost: not when it was refused. */
 static inline bool maas_request_repeated(const struct maas_request *request)
 {
-	return request->tries - request->refused > 1;
+	return request->sent - request->refused > 1;
 }
 
 /* True when a request that failed with `error` may be sent again. */

@@ -144,6 +144,22 @@ static size_t take_header(char *line, size_t size, size_t count, void *arg)
 	return len;
 }
 
+/* Curl calls this before each sending, and it sends by itself once more what it sent on a kept
+ * connection that turns out to be closed. */
+#if LIBCURL_VERSION_NUM >= 0x075000
+static int count_sending(void *arg, char *from, char *to, int from_port, int to_port)
+{
+	struct maas_client_transfer *transfer = arg;
+
+	(void)from;
+	(void)to;
+	(void)from_port;
+	(void)to_port;
+	transfer->request->sent++;
+	return CURL_PREREQFUNC_OK;
+}
+#endif
+
 /* ---- begin */
 
 static int add_header(struct maas_client_transfer *transfer, const char *text)
@@ -252,6 +268,23 @@ static int set_files(struct maas_client_transfer *transfer)
 	return maas_tls_set(transfer->files, transfer->easy);
 }
 
+/* A request that must not be sent twice unnoticed: an older curl gets a new connection for it, on
+ * which it sends once. */
+static void set_count(struct maas_client_transfer *transfer)
+{
+	struct maas_request *request = transfer->request;
+	bool fresh = request->once;
+
+#if LIBCURL_VERSION_NUM >= 0x075000
+	curl_easy_setopt(transfer->easy, CURLOPT_PREREQFUNCTION, count_sending);
+	curl_easy_setopt(transfer->easy, CURLOPT_PREREQDATA, transfer);
+#else
+	request->sent++;
+	fresh = fresh || request->counted;
+#endif
+	curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT, fresh ? 1L : 0L);
+}
+
 /* Forbids what curl would do by itself. */
 static void set_bounds(CURL *easy, bool tls)
 {
@@ -305,7 +338,7 @@ int maas_client_transfer_begin(struct maas_client_transfer *transfer, CURL *easy
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
-	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, request->once ? 1L : 0L);
+	set_count(transfer);
 	r = set_request(transfer);
 	if (!r)
 		r = set_token(transfer);

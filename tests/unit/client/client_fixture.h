@@ -114,6 +114,8 @@ MAAS_PRINTF(2, 3) const char *stub_redirect(const char *status, const char *loca
 /* Passes connections on to the server at `url`, 64 in all; of the first `losses` the first answer
  * is lost. */
 void proxy_start(const char *url, unsigned int losses);
+/* The next answer is lost, and its connection, which may have had others before. */
+extern _Atomic bool proxy_loses_next;
 /* Nothing gets through, until this is false again. */
 extern _Atomic bool proxy_stalled;
 

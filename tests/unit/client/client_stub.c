@@ -148,6 +148,7 @@ const char *stub_redirect(const char *status, const char *location, ...)
 struct listener proxy;
 static struct sockaddr_in behind; /* maasd */
 static unsigned int proxy_losses;
+_Atomic bool proxy_loses_next;
 _Atomic bool proxy_stalled;
 
 /* Copies the bytes that have come. False: the reader's side is closed. */
@@ -176,7 +177,8 @@ static void pass_on(const struct passage *at, int to)
 			nap();
 		if (wait[0].revents && !pass(at->client, to))
 			return;
-		if (wait[1].revents && (at->lose || !pass(to, at->client)))
+		if (wait[1].revents && (at->lose || atomic_exchange(&proxy_loses_next, false) ||
+					!pass(to, at->client)))
 			return;
 	}
 }

@@ -25,6 +25,24 @@ TEST(retry__a_free_whose_answer_was_lost_is_done)
 	assert_int_equal(maas_free(maas, at.id), -ENOENT);
 }
 
+/* On a kept connection curl itself sends again. */
+TEST(retry__a_free_on_a_kept_connection)
+{
+	struct maas_allocation at[3];
+	const char *ids[] = {at[1].id, at[2].id};
+	bool missing[] = {true, true};
+
+	proxy_open(0, NULL);
+	assert_int_equal(maas_alloc_many(maas, 1, 3, NULL, at), 0);
+	proxy_loses_next = true;
+	assert_int_equal(maas_free(maas, at[0].id), 0);
+	proxy_loses_next = true;
+	assert_int_equal(maas_free_many(maas, ids, 2, missing), 2);
+	assert_false(missing[0] || missing[1]);
+	assert_int_equal(maas_free_many(maas, ids, 2, missing), 0);
+	assert_int_equal(maas_free(maas, at[0].id), -ENOENT);
+}
+
 TEST(retry__a_free_of_many_whose_answer_was_lost_is_done)
 {
 	struct maas_allocation at[2];
