@@ -160,6 +160,7 @@ int maas_call(struct maas *maas, struct maas_request *request, uint64_t deadline
 	CURL *easy = request->line ? request->line->easy : NULL;
 	int r = easy ? 0 : pool_get(&maas->pool, deadline_ms, &easy);
 	unsigned int tries = 0; /* of this call: a request may be in its second */
+	bool had_failed = maas_failed;
 	uint64_t now_ms;
 
 	if (r)
@@ -175,6 +176,8 @@ int maas_call(struct maas *maas, struct maas_request *request, uint64_t deadline
 	} while (maas_request_again(maas, request, r));
 	if (!request->line)
 		pool_put(&maas->pool, easy);
+	if (!r && !had_failed)
+		maas_error_clear(); /* of the tries before */
 	if (r && request->mute)
 		r = maas_probe(maas, r, deadline_ms);
 	if (!tries)

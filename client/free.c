@@ -23,8 +23,10 @@ int maas_free(struct maas *maas, const char *id)
 	request.counted = true;
 	r = maas_call(maas, &request, maas_deadline_ms(maas));
 	/* The request may have freed the allocation when it was sent before. */
-	if (r == -ENOENT && maas_request_repeated(&request))
+	if (r == -ENOENT && maas_request_repeated(&request)) {
+		maas_error_clear();
 		r = 0;
+	}
 	maas_request_fini(&request);
 	return r;
 }

@@ -9,6 +9,7 @@ TEST(retry__an_allocation_is_made_once)
 
 	proxy_open(2, NULL);
 	at = client_alloc(maas, 1);
+	assert_string_equal(maas_error(), "");
 	assert_int_equal(proxy.connections, 3);
 	assert_int_equal(client_stat(other, "total_allocations"), 1);
 	assert_int_equal(maas_free(other, at.id), 0);
@@ -21,6 +22,7 @@ TEST(retry__a_free_whose_answer_was_lost_is_done)
 	proxy_open(1, NULL);
 	at = client_alloc(other, 1);
 	assert_int_equal(maas_free(maas, at.id), 0);
+	assert_string_equal(maas_error(), "");
 	assert_int_equal(proxy.connections, 2);
 	assert_int_equal(maas_free(maas, at.id), -ENOENT);
 }
