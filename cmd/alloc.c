@@ -128,6 +128,22 @@ static int report_freed(const struct cmd_context *context, uint64_t freed, uint6
 	return missing ? CMD_FAILED : CMD_OK;
 }
 
+/* As maas_free_many(), in as many requests as the server's --max-body-size makes of it. */
+static int free_in_parts(struct maas *maas, const char *const *ids, uint32_t count, bool *gone)
+{
+	int freed = maas_free_many(maas, ids, count, gone);
+	uint32_t half = count / 2;
+	int more;
+
+	if (freed != -EMSGSIZE || count == 1)
+		return freed;
+	freed = free_in_parts(maas, ids, half, gone);
+	if (freed < 0)
+		return freed;
+	more = free_in_parts(maas, ids + half, count - half, gone + half);
+	return more < 0 ? more : freed + more;
+}
+
 static int free_ids(struct cmd_context *context, const char *const *ids, uint32_t count)
 {
 	uint64_t missing = 0;
@@ -138,7 +154,7 @@ static int free_ids(struct cmd_context *context, const char *const *ids, uint32_
 		fputs("maas: out of memory\n", stderr);
 		return CMD_FAILED;
 	}
-	freed = maas_free_many(context->maas, ids, count, gone);
+	freed = free_in_parts(context->maas, ids, count, gone);
 	for (uint32_t i = 0; freed >= 0 && i < count; i++)
 		if (gone[i]) {
 			fprintf(stderr, "maas: %s is not there\n", ids[i]);
@@ -156,6 +172,7 @@ static int free_listed(struct maas *maas, const char *owner, uint64_t *ret_liste
 {
 	struct maas_allocation *page = calloc(PAGE, sizeof(*page));
 	const char **ids = calloc(PAGE, sizeof(*ids));
+	bool gone[PAGE];
 	char cursor[MAAS_ID_BYTES] = "";
 	int r = page && ids ? 0 : -ENOMEM;
 
@@ -166,7 +183,7 @@ static int free_listed(struct maas *maas, const char *owner, uint64_t *ret_liste
 
 		for (int i = 0; i < count; i++)
 			ids[i] = page[i].id;
-		r = count > 0 ? maas_free_many(maas, ids, (uint32_t)count, NULL) : count;
+		r = count > 0 ? free_in_parts(maas, ids, (uint32_t)count, gone) : count;
 		if (r >= 0) {
 			*ret_listed += (uint64_t)count;
 			*ret_freed += (uint64_t)r;

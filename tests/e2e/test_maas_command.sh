@@ -356,3 +356,14 @@ wait_for 10 test -S "$WORK/silent"
 for command in health bench; do refuses 3 unix: "$command" --timeout 1 --url "unix:$WORK/silent"; done
 refuses 3 'no server at unix:' --url "unix:$WORK/nothing" health
 stop_server
+
+step "many ids, and a server that takes short requests"
+start_server --max-body-size 16KiB
+export MAAS_URL=$URL
+maas alloc --count 1500 --owner many 1
+says '1500 freed' free --owner many
+maas alloc --count 1000 1
+# shellcheck disable=SC2086  # ids
+maas free $OUT
+equal 'left' 0 "$(metric maas_active_allocations)"
+stop_server
