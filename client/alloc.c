@@ -101,8 +101,6 @@ static void add_asked(const struct maas_alloc_options *options, struct maas_allo
 	allocation->lifetime = options->lifetime;
 	allocation->ttl_seconds = options->ttl_seconds;
 	allocation->lease_seconds = options->ttl_seconds;
-	if (options->owner)
-		snprintf(allocation->owner, sizeof(allocation->owner), "%s", options->owner);
 }
 
 struct asked {
@@ -136,6 +134,17 @@ static int read_one(void *arg, size_t index, const json_t *answer)
 	return 0;
 }
 
+/* The owner that was asked for, or that the server says there is: once, also for many. */
+static void set_owner(const struct asked *asked, const json_t *answer)
+{
+	const char *owner = asked->options->owner;
+
+	if (!owner)
+		owner = json_string_value(json_object_get(answer, "owner"));
+	for (uint32_t i = 0; owner && maas_name_valid(owner) && i < asked->count; i++)
+		snprintf(asked->allocations[i].owner, MAAS_OWNER_BYTES, "%s", owner);
+}
+
 static int read_single(struct asked *asked, const struct maas_buf *text)
 {
 	json_t *answer;
@@ -144,6 +153,8 @@ static int read_single(struct asked *asked, const struct maas_buf *text)
 	if (r)
 		return r;
 	r = read_one(asked, 0, answer);
+	if (!r)
+		set_owner(asked, answer);
 	json_decref(answer);
 	return r;
 }
@@ -155,6 +166,7 @@ static int read_many(struct asked *asked, const struct maas_buf *text)
 
 	if (count < 0)
 		return count;
+	set_owner(asked, rest);
 	json_decref(rest);
 	if ((uint32_t)count != asked->count)
 		return maas_fail(-EPROTO, "allocations asked for: %u; the answer has %d",

@@ -225,8 +225,10 @@ struct maas_allocation {
 	uint64_t actual_size_bytes;   /* taken from the pool */
 	uint64_t age_seconds;
 	enum maas_lifetime lifetime;
-	uint32_t ttl_seconds;	/* of MAAS_LIFETIME_TTL: the whole lease */
-	uint32_t lease_seconds; /* of MAAS_LIFETIME_TTL: the rest of the lease */
+	uint32_t ttl_seconds; /* of MAAS_LIFETIME_TTL: the whole lease */
+	/* Of MAAS_LIFETIME_TTL: the rest of the lease. The answer that a request id gets once more
+	 * has this and the age as they were. */
+	uint32_t lease_seconds;
 };
 
 /*

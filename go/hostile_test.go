@@ -140,6 +140,17 @@ func TestHostileAnswers(t *testing.T) {
 	wantError(t, maastest.Err(c.Describe(t.Context(), someID)), nil, "is it maasd?")
 }
 
+// Memory that names no owner may have one all the same.
+func TestOwnerOfTheAnswer(t *testing.T) {
+	lent := fmt.Sprintf(`{"allocations":[{"id":%q,"size_bytes":1,"actual_size_bytes":64,"age_seconds":0}]`, someID)
+	for _, row := range []struct{ asked, says, owner string }{
+		{"", `,"owner":"me"}`, "me"}, {"us", "}", "us"}, {"us", `,"owner":"me"}`, "us"}, {"", `,"owner":"\n"}`, ""}, {"", "}", ""},
+	} {
+		got := allocate(t, hostile(t, answer(200, lent+row.says)), AllocateOptions{Size: 1, Owner: row.asked})
+		holds(t, got[0].Owner == row.owner, got, row)
+	}
+}
+
 func TestPagesThatDoNotEnd(t *testing.T) {
 	entry := fmt.Sprintf(`{"id":%q,"size_bytes":1,"actual_size_bytes":1}`, someID)
 	for _, text := range []string{

@@ -66,6 +66,7 @@ func (p *httpPlane) allocate(ctx context.Context, o *AllocateOptions) ([]Allocat
 	}
 	var answer struct {
 		Allocations atMost[allocationAnswer] `json:"allocations"`
+		Owner       string                   `json:"owner"` // where none was asked for, and there is one
 	}
 	answer.Allocations.max = o.Count
 	err = p.sender.do(ctx, &call{
@@ -79,6 +80,10 @@ func (p *httpPlane) allocate(ctx context.Context, o *AllocateOptions) ([]Allocat
 		return nil, fmt.Errorf("%s: the server's answer has %d allocations where %d were asked for; is it maasd?",
 			p.sender.text, len(answer.Allocations.items), o.Count)
 	}
+	owner := o.Owner
+	if owner == "" && namePattern.MatchString(answer.Owner) {
+		owner = answer.Owner
+	}
 	lent := make([]Allocation, o.Count)
 	for i := range answer.Allocations.items {
 		lent[i], err = answer.Allocations.items[i].allocation()
@@ -88,7 +93,7 @@ func (p *httpPlane) allocate(ctx context.Context, o *AllocateOptions) ([]Allocat
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.sender.text, err)
 		}
-		lent[i].Owner, lent[i].Lifetime = o.Owner, o.Lifetime
+		lent[i].Owner, lent[i].Lifetime = owner, o.Lifetime
 	}
 	return lent, nil
 }

@@ -65,7 +65,7 @@ func (p *rdmaPlane) allocateNow(o *AllocateOptions) ([]Allocation, error) {
 			Size:       int64(lent[i].size_bytes),
 			ActualSize: int64(lent[i].actual_size_bytes),
 			Age:        time.Duration(lent[i].age_seconds) * time.Second,
-			Owner:      o.Owner,
+			Owner:      C.GoString(&lent[i].owner[0]),
 			Lifetime:   o.Lifetime,
 		}
 		if !idPattern.MatchString(all[i].ID) || all[i].Size != o.Size || all[i].ActualSize < o.Size {

@@ -150,6 +150,16 @@ struct answer {
 	uint32_t count;
 };
 
+/* The owner, where the request named none and the caller's principal is it: once, also for a batch.
+ */
+static void write_owner(struct maas_buf *out, const struct answer *answer)
+{
+	if (*answer->body->owner || !*answer->first->owner)
+		return;
+	maas_buf_str(out, ",\"owner\":");
+	maas_buf_json(out, answer->first->owner);
+}
+
 /* The rest of an allocation, from its key on. */
 static void write_key(struct maas_buf *out, const struct answer *answer, uint32_t i)
 {
@@ -180,7 +190,9 @@ static void write_batch(struct maas_http_conn *conn, const struct answer *answer
 		maas_buf_add(&conn->out, tail.data, tail.len);
 		write_key(&conn->out, answer, i);
 	}
-	maas_buf_str(&conn->out, "]}\n");
+	maas_buf_str(&conn->out, "]");
+	write_owner(&conn->out, answer);
+	maas_buf_str(&conn->out, "}\n");
 	if (tail.error)
 		conn->out.error = tail.error;
 	maas_buf_fini(&tail);
@@ -193,6 +205,7 @@ static int reply(struct maas_http_conn *conn, const struct answer *answer)
 		return maas_http_reply(conn, MHD_HTTP_OK);
 	}
 	maas_http_write_allocation(&conn->out, answer->first);
+	write_owner(&conn->out, answer);
 	write_key(&conn->out, answer, 0);
 	maas_buf_str(&conn->out, "\n");
 	return maas_http_reply(conn, MHD_HTTP_OK);

@@ -85,6 +85,24 @@ TEST(alloc_many__ten_thousand)
 	client_free(at, MAAS_MAX_BATCH);
 }
 
+#define LENT "{\"id\":\"" SOME_ID "\",\"size_bytes\":1,\"actual_size_bytes\":64,\"age_seconds\":0"
+
+TEST(alloc__says_the_owner_that_the_server_gave)
+{
+	struct maas_allocation at[2];
+
+	stub_open(OK(LENT ",\"owner\":\"me\"}"), NULL);
+	assert_int_equal(maas_alloc(maas, 1, NULL, at), 0);
+	assert_string_equal(at->owner, "me");
+	stub_say(OK("{\"allocations\":[" LENT "}," LENT "}],\"owner\":\"us\"}"), OK(LENT "}"));
+	assert_int_equal(maas_alloc_many(maas, 1, 2, NULL, at), 0);
+	assert_string_equal(at[0].owner, "us");
+	assert_string_equal(at[1].owner, "us");
+	assert_int_equal(maas_alloc(maas, 1, NULL, at), 0);
+	assert_string_equal(at->owner, "");
+	client_end();
+}
+
 TEST(list__pages_of_one_owner)
 {
 	struct maas_allocation theirs = client_alloc(maas, 100);

@@ -46,6 +46,15 @@ TEST(allocate__under_the_callers_own_names)
 
 	http_expect_parts(ask(OWNER, http_text("GET /allocate/%s", own), NULL, 200),
 			  "\"owner\":\"team\"");
+	/* The answer says so, too: of many once, and not what the request has said. */
+	http_expect_parts(ask(OWNER, "POST /allocate", "{'size_bytes':1,'request_id':'o'}", 200),
+			  "\"owner\":\"team\"}");
+	http_expect_parts(ask(OWNER, "POST /allocate", "{'size_bytes':1,'request_id':'o'}", 200),
+			  "\"owner\":\"team\"}");
+	http_expect_parts(ask(OWNER, "POST /allocate", "{'size_bytes':1,'count':2}", 200),
+			  "\"age_seconds\":0}],\"owner\":\"team\"}");
+	assert_null(strstr(ask(OWNER, "POST /allocate", "{'size_bytes':1,'owner':'team'}", 200),
+			   "owner"));
 	ask(OTHER, "POST /allocate", "{'size_bytes':1,'owner':'team/x'}", 403);
 	ask(READER, "POST /allocate", "{'size_bytes':1,'owner':'team/x'}", 403);
 	ask(READER, "POST /allocate", "{'size_bytes':1}", 403);
