@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define TIMEOUT_MS 10000
 #define LATE_MS	   5000 /* beside what beat() notices */
@@ -232,7 +233,9 @@ static void borrow(struct piece *piece)
 
 	*piece = (struct piece){.number = ++numbers};
 	piece->words = sizes[numbers % (sizeof(sizes) / sizeof(sizes[0]))] / sizeof(uint64_t);
-	snprintf(request_id, sizeof(request_id), "%ld-%llu", now_ms(), (unsigned long long)numbers);
+	/* Others begin in the same millisecond. */
+	snprintf(request_id, sizeof(request_id), "%d-%ld-%llu", (int)getpid(), now_ms(),
+		 (unsigned long long)numbers);
 	options.request_id = request_id;
 	do {
 		begin();
