@@ -8,9 +8,10 @@
  * A server with TLS: MAAS_URL=https://HOST:3000, and MAAS_CA_FILE, unless the machine knows its CA.
  * One that asks for a token: MAAS_TOKEN_FILE. The program is the same.
  *
- * A file of any size fits, since the memory comes in pieces of 1 MiB. The memory belongs to the
- * session of this program: it goes back when the program ends, whether by maas_close() or by a
- * crash, after which the lease of the session runs out.
+ * A file of up to 10,000 MiB fits, whatever the largest slab is: the memory comes in pieces of
+ * 1 MiB, and one call allocates up to 10,000 of them. The memory belongs to the session of this
+ * program: it goes back when the program ends, whether by maas_close() or by a crash, after which
+ * the lease of the session runs out.
  */
 #include <err.h>
 #include <maas.h>
