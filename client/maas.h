@@ -248,7 +248,9 @@ int maas_alloc_many(struct maas *maas, uint64_t size_bytes, uint32_t count,
 		    struct maas_allocation *ret_allocations);
 
 /*
- * Gives memory back. When it returns 0, no key reaches the bytes any more.
+ * Gives memory back. When it returns 0, no key reaches the bytes any more. Where the connection
+ * broke meanwhile, and the request was sent again, that may take another second: the server may
+ * still be at the first one, and the id is unknown to the second.
  * Errors: -ENOENT no such allocation, and those of every call.
  */
 int maas_free(struct maas *maas, const char *id);

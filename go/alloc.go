@@ -38,7 +38,7 @@ type Allocation struct {
 	ID         string
 	Size       int64 // as asked for; this much can be read and written
 	ActualSize int64 // taken from the pool
-	Age        time.Duration
+	Age        time.Duration // 0 in the answer that a RequestID gets once more
 	Owner      string // empty: none
 	Lifetime   string
 }
@@ -102,8 +102,9 @@ func (c *Client) Allocate(ctx context.Context, o AllocateOptions) ([]Allocation,
 	return lent, nil
 }
 
-// Free gives memory back. When it returns without an error, nobody reaches the bytes any more.
-// unknown are the ids that the server did not know. After an error, some allocations may have been
+// Free gives memory back. When it returns without an error, nobody reaches the bytes any more of what
+// it freed. unknown are the ids that the server did not know, or that another request is just freeing; the
+// bytes of those may be reached for another second. After an error, some allocations may have been
 // freed.
 func (c *Client) Free(ctx context.Context, ids ...string) (freed int, unknown []string, err error) {
 	if len(ids) == 0 {
