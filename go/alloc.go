@@ -36,10 +36,10 @@ type AllocateOptions struct {
 // Allocation is memory that was lent.
 type Allocation struct {
 	ID         string
-	Size       int64 // as asked for; this much can be read and written
-	ActualSize int64 // taken from the pool
+	Size       int64         // as asked for; this much can be read and written
+	ActualSize int64         // taken from the pool
 	Age        time.Duration // 0 in the answer that a RequestID gets once more
-	Owner      string // empty: none
+	Owner      string        // empty: none
 	Lifetime   string
 }
 
