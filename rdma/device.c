@@ -269,7 +269,7 @@ bool maas_rdma_device_address(const struct maas_rdma_device *device, const union
 	if (entries)
 		count = ibv_query_gid_table(device->verbs, entries, max, 0);
 	found = choose(device, entries, count, came_to);
-	if (!found && !gid_is_link_local(&device->gid))
+	if (!found && device->rank == MAAS_RDMA_RANK_BEST)
 		found = &device->gid; /* it may come back */
 	known = found != NULL;
 	if (known)

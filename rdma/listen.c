@@ -57,6 +57,8 @@ int maas_rdma_listen_prepare(struct maas_rdma *rdma, char *error)
 	return r;
 }
 
+static struct maas_ratelimit unwatched = MAAS_RATELIMIT(MAAS_LOG_INFO, "rdma: cannot watch");
+
 /*
  * Learns that the device is gone from an id that is bound to its address. A listener on every
  * address belongs to no device, and a driver that waits until nobody has the device open (rxe)
@@ -79,7 +81,8 @@ void maas_rdma_listen_watch(struct maas_rdma *rdma)
 		rdma->watch = NULL;
 	}
 	if (!rdma->watch)
-		log_info("rdma: cannot watch %s; its driver has to tell when it is gone", addr);
+		log_limited(&unwatched,
+			    "rdma: cannot watch %s; its driver has to tell when it is gone", addr);
 }
 
 int maas_rdma_listen_open(struct maas_rdma *rdma, char *error)

@@ -384,7 +384,10 @@ static void close_tasks(struct maas_rdma *rdma)
 	maas_lock_take(&server->lock);
 	server->open = false;
 	maas_lock_release(&server->lock);
-	run_sent(rdma);
+	do {
+		rdma->turn_bytes = 0;
+		run_sent(rdma);
+	} while (!STAILQ_EMPTY(&server->tasks));
 }
 
 void maas_rdma_stop(struct maas_rdma *rdma)

@@ -193,6 +193,15 @@ TEST(address__has_changed)
 	tells(NULL, "127.0.0.1");
 }
 
+TEST(address__is_none_of_a_device_whose_gid_is_none)
+{
+	rules.link_local = true;
+	rules.bare = "fec0::2";
+	rules.bare_no_roce = true;
+	uses("bare0");
+	tells(NULL, NULL);
+}
+
 /* Whether the server would learn that the device is gone. */
 static bool is_watched(void)
 {

@@ -174,6 +174,43 @@ TEST(stop__waits_for_large_regions)
 	server.rdma = NULL;
 }
 
+struct noted {
+	struct maas_rdma_task task;
+	bool run;
+};
+
+/* Uses up the turn. */
+static void note(struct maas_rdma_task *task, int status)
+{
+	(void)status;
+	MAAS_CONTAINER_OF(task, struct noted, task)->run = true;
+	server.rdma->turn_bytes = MAAS_RDMA_STEP_BYTES;
+}
+
+static void *stop(void *arg)
+{
+	maas_rdma_stop(arg);
+	return NULL;
+}
+
+TEST(stop__runs_all_that_was_sent)
+{
+	struct noted sent[] = {{.task.run = note}, {.task.run = note}, {.task.run = note}};
+	struct halt halt;
+	pthread_t thread;
+
+	server_open(MAAS_RDMA_KEYS_MR);
+	thread_halt(&halt);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sent); i++)
+		assert_int_equal(maas_rdma_send(server.rdma, &sent[i].task), 0);
+	assert_int_equal(pthread_create(&thread, NULL, stop, server.rdma), 0);
+	nap_ms(50); /* so that it is the thread's last turn */
+	thread_go_on(&halt);
+	pthread_join(thread, NULL);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sent); i++)
+		assert_true(sent[i].run);
+}
+
 TEST(batch__of_large_regions_that_fails_is_undone_in_steps)
 {
 	enum { BATCH = 5, PER_STEP = 2 };
