@@ -56,8 +56,8 @@
 // lease is counted from the moment a renewal was sent, and while this machine sleeps, too (on Linux),
 // so that the client never relies on it for longer than the server does. A lost session stays lost:
 // [Client.Lost] is closed. If the session was exclusive, everything that would change memory fails
-// from then on with [ErrSessionLost], calls under way included: they send no further byte. Reading still
-// works. Open a new client to go on.
+// from then on with [ErrSessionLost], calls under way included: they hand no further byte to the network, but
+// what is on its way may still arrive. Reading still works. Open a new client to go on.
 //
 // # Errors and retries
 //

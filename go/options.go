@@ -42,7 +42,8 @@ type Options struct {
 	// this machine and the server reach each other by it, else HTTP.
 	Transport string
 	// Timeout is the time for one request; a context may end earlier. Calls that take several
-	// requests (List; Free, ReadV and WriteV of many) have it for each. Default: 5 s.
+	// requests (List; Free, ReadV and WriteV of many) have it for each. Default: 5 s. Of it, a new
+	// connection may take 2 s, the look-up of the name included, and 2 s more for TLS.
 	Timeout time.Duration
 	// Token returns the token that says who sends the requests, for a server with --auth-file. It
 	// is called when the token is first needed, with each renewal of a session, and when the server

@@ -12,6 +12,7 @@ package maas
 import "C"
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,8 +98,9 @@ func (p *rdmaPlane) free(ctx context.Context, ids []string) (int, []string, erro
 		defer p.leave()
 		var r freedResult
 		for len(left) > 0 && r.err == nil && ctx.Err() == nil {
-			if p.sender.holds != nil {
-				if r.err = p.sender.holds(); r.err != nil {
+			if p.sender.holds != nil { // Not asked: it would enter a second time, behind a close that waits.
+				if _, ok := p.leaseNow(); !ok {
+					r.err = cmp.Or(context.Cause(p.living), ErrSessionLost)
 					break
 				}
 			}
