@@ -73,15 +73,13 @@ func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Regist
 	if err != nil {
 		return nil, err
 	}
-	if err := tail.PutBack(n.dir); err != nil {
-		return nil, fmt.Errorf("undo a restore that was killed: %w", err)
-	}
 	logger := n.logger.With("component", "maas")
 	ctx, cancel := memory.Until(stop)
 	defer cancel()
 	m, err := memory.Open(ctx, memory.Options{
 		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Proof: proof, Dir: n.dir, Required: !c.Fallback, Compare: compareWith(n.dir),
-		Follow: c.Follow, MustFollow: n.holed, Lost: n.Exit, Logger: logger, Metrics: memory.NewMetrics(reg),
+		Prepare: func() error { return tail.PutBack(n.dir) },
+		Follow:  c.Follow, MustFollow: n.holed, Lost: n.Exit, Logger: logger, Metrics: memory.NewMetrics(reg),
 	})
 	if err != nil {
 		if !c.Fallback && !memory.NeverWorks(err) {

@@ -77,7 +77,9 @@ func (m *Manager) lostName(ctx context.Context, err error) bool {
 	first := m.takenSince
 	switch {
 	case !errors.Is(err, maas.ErrNameTaken):
-		m.takenSince = time.Time{}
+		if err == nil || denies(err) { // Else there was no answer, and the last one stands.
+			m.takenSince = time.Time{}
+		}
 		return m.o.Follow && errors.Is(err, ErrFenced)
 	case first.IsZero():
 		m.takenSince = time.Now()
@@ -180,9 +182,14 @@ func leaseEnd(c *maas.Client) time.Time {
 func (m *Manager) heard(begun time.Time, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.asked, m.denial = begun, nil
-	if denies(err) {
+	m.asked = begun
+	switch {
+	case err == nil:
+		m.denial = nil
+	case denies(err):
 		m.denial = err
+	case !errors.Is(m.denial, maas.ErrNameTaken) || time.Since(m.takenSince) > SessionTTL:
+		m.denial = nil // Out of reach. Else another had the name a moment ago, and leads.
 	}
 }
 

@@ -336,6 +336,25 @@ func TestLeads__not_who_hears_that_the_name_is_taken(t *testing.T) {
 	require.NoError(t, m.closeClient())
 }
 
+// The path to the server loses every other answer.
+func TestLeads__not_when_another_had_the_name_before_the_server_went(t *testing.T) {
+	server := maastest.Start(t)
+	m := watched(t, Options{URL: shared.Old(t, server.URL), Owner: "me", Follow: true})
+	m.lapsedSession(m.client.Load())
+	require.NoError(t, m.closeClient())
+	m.leaseEnd = time.Now()
+	m.trip(maas.ErrSessionLost)
+	leaderOf(t, server.URL, "me")
+	m.tryAgain(context.Background())
+	server.Kill()
+	m.tryAgain(context.Background())
+	require.False(t, m.SurelyLeads())
+	require.NotZero(t, m.takenSince, "the next such answer is the second one")
+	m.takenSince = time.Now().Add(-SessionTTL - time.Second)
+	m.tryAgain(context.Background())
+	require.True(t, m.SurelyLeads(), "it is out of reach for longer than a lease")
+}
+
 // A standby leads a moment after the server has ended the session of who is turned away.
 func TestLeads__not_whom_the_server_turns_away(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "principals")

@@ -76,6 +76,9 @@ type Options struct {
 	// process that wrote to the server's log. Nil: the directory has all.
 	Compare func(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, sameWriter bool) (Relation, error)
 
+	// Prepare is called once the directory is this process's, before anything looks at its log. Nil: nothing.
+	Prepare func() error
+
 	// Follow makes a Prometheus that finds the name taken a standby: see Manager.Following. MustFollow makes
 	// it a standby in any case, which does not take the name before it has caught up. Lost ends the process of
 	// a leader that has lost the name; nil: at once, with status 1.
@@ -220,6 +223,13 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	m.showState()
 	m.showInfo()
 	m.place = holdPlace(o.Dir)
+	if o.Prepare != nil && m.InUse() == nil {
+		if err := o.Prepare(); err != nil {
+			cancel()
+			m.place.release()
+			return nil, fmt.Errorf("data directory %s: %w", o.Dir, err)
+		}
+	}
 	m.endPredecessor(ctx)
 	m.empty, m.opening = IsEmpty(o.Dir) || state.Following, true
 	if o.MustFollow {

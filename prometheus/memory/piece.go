@@ -14,6 +14,9 @@ const (
 	// MaxPiece is how much of a file one Write carries over a link that is fast enough.
 	MaxPiece = 1 << 20
 	minPiece = 16 << 10
+	// slowFloor is how small pieces become that arrive in time, but slowly: over a link of 260 kB/s it takes half a
+	// second. Where it takes longer, the server may be what is slow, and more requests would not help.
+	slowFloor = 128 << 10
 	// slowPiece is the time after which a piece of chunks keeps the log waiting, which is looked at once a second.
 	slowPiece = time.Second / 2
 )
@@ -42,8 +45,10 @@ func (p *piece) learn(size int, took time.Duration, timedOut bool) {
 	case timedOut && size >= minPiece:
 		p.bytes.Store(int64(max(min(now, size)/2, minPiece)))
 	case timedOut || size <= now/2:
-	case took > slowPiece && size <= now:
-		p.bytes.Store(int64(max(now/2, minPiece)))
+	case took > slowPiece:
+		if size <= now && now > slowFloor {
+			p.bytes.Store(int64(max(now/2, slowFloor)))
+		}
 	case took < slowPiece/2:
 		p.bytes.Store(int64(min(2*now, MaxPiece)))
 	}

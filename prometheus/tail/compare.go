@@ -129,8 +129,11 @@ func (k *compared) validEnd(l localFile) (int64, error) {
 	if err := k.pause(); err != nil {
 		return 0, err
 	}
-	k.ends[at] = validEnd(l.path)
-	return k.ends[at], nil
+	end := validEnd(l.path)
+	if end > 0 { // Else it may be that the segment could not be read this time.
+		k.ends[at] = end
+	}
+	return end, nil
 }
 
 // commonPrefix is how many bytes at their beginning a remote file and a local one have in common.

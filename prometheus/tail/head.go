@@ -90,7 +90,7 @@ func replaceHead(dir, with string) error {
 }
 
 // PutBack puts a directory's own head back if a restore was killed while it replaced that: the head's log may have what
-// nobody else has, and the next restore has to see it. Call it before memory.Open, which looks at the log.
+// nobody else has, and the next restore has to see it. Only who holds the directory may call it, and before anything looks at the log.
 func PutBack(dir string) error {
 	aside, ready, moving := filepath.Join(dir, replacedDir), filepath.Join(dir, readyDir), filepath.Join(dir, movingDir)
 	if isDir(moving) && memory.IsEmpty(dir) { // What is here of a head is the restored one's.
