@@ -65,10 +65,12 @@ need_writable_tree() {
 # stop it, it does not ask.
 as_root() {
 	local group foreground
-	read -r _ _ _ _ group _ _ foreground _ </proc/self/stat
 	if [ "$(id -u)" = 0 ]; then
 		"$@"
-	elif [ "$group" = "$foreground" ]; then
+		return
+	fi
+	read -r _ _ _ _ group _ _ foreground _ </proc/self/stat
+	if [ "$group" = "$foreground" ]; then
 		sudo -- "$@"
 	else
 		sudo -n -- "$@"
@@ -109,13 +111,13 @@ POLICY=/usr/sbin/policy-rc.d
 # first) nor at the next boot: the tests start what they need.
 install_without_services() {
 	local status=0 package unit
-	(
+	( # where "set -e" does not hold
 		# A file with our name in it was left by a run that was killed.
 		if [ ! -e "$POLICY" ] || grep -q 'of MaaS' "$POLICY"; then
 			trap 'as_root rm -f "$POLICY"' EXIT
 			trap 'exit 130' INT TERM HUP
-			printf '#!/bin/sh\n# scripts/lib.sh of MaaS: for as long as packages are installed\nexit 101\n' | as_root tee "$POLICY" >/dev/null
-			as_root chmod 755 "$POLICY"
+			printf '#!/bin/sh\n# scripts/lib.sh of MaaS: for as long as packages are installed\nexit 101\n' | as_root tee "$POLICY" >/dev/null &&
+				as_root chmod 755 "$POLICY" || exit
 		fi
 		apt install --no-install-recommends "$@"
 	) || status=$?

@@ -145,8 +145,9 @@ async function poll() {
 		console.error(error);
 		failed('This is not the answer of a maasd.', 'Load this page again: a proxy wants a login, or the server has ' +
 			'another version now');
+	} finally {
+		schedule();
 	}
-	schedule();
 }
 
 // Forgets the question that is under way, and asks anew.

@@ -151,10 +151,10 @@ wait $!
 END
 sed -i "s|ASKED|$WORK/asked|" "$WORK/asks"
 PATH=$WORK/user:$PATH timeout 30 script -qec "bash $WORK/asks" /dev/null </dev/null
-equal 'on a terminal' 'sudo -- true,sudo -n true,sudo -n -- second' "$(uniq "$WORK/asked" | paste -sd ,)"
-rm "$WORK/asked"
+equal 'on a terminal' 'sudo -- true,sudo -n true,sudo -n -- second' "$(awk '!seen[$0]++' "$WORK/asked" | paste -sd ,)"
+sed -i "s|$WORK/asked|$WORK/asked-third|" "$WORK/user/sudo"
 PATH=$WORK/user:$PATH setsid bash -c '. scripts/lib.sh && as_root third'
-equal 'without a terminal' 'sudo -n -- third' "$(cat "$WORK/asked")"
+equal 'without a terminal' 'sudo -n -- third' "$(cat "$WORK/asked-third")"
 
 step 'an installation that is interrupted'
 printf '#!/bin/sh\necho installs >>"%s"\nexec sleep 60\n' "$WORK/apt" >"$WORK/old/apt-get"
