@@ -91,6 +91,7 @@ TEST(alloc__says_the_owner_that_the_server_gave)
 {
 	struct maas_allocation at[2];
 
+	client_end();
 	stub_open(OK(LENT ",\"owner\":\"me\"}"), NULL);
 	assert_int_equal(maas_alloc(maas, 1, NULL, at), 0);
 	assert_string_equal(at->owner, "me");
