@@ -317,14 +317,20 @@ func TestLeads__who_never_had_a_lease_waits_for_nothing(t *testing.T) {
 	require.True(t, leads(m))
 }
 
-// The server was out of reach for longer than the lease, so another may lead.
-func TestLeads__not_who_hears_that_the_name_is_taken(t *testing.T) {
-	server := maastest.Start(t)
+// cutOff is a leader whose lease has ended, and which has not asked the server since.
+func cutOff(t *testing.T, server *maastest.Server) *Manager {
 	m := watched(t, Options{URL: shared.Old(t, server.URL), Owner: "me", Follow: true})
 	m.lapsedSession(m.client.Load())
 	require.NoError(t, m.closeClient())
 	m.leaseEnd = time.Now()
 	m.trip(maas.ErrSessionLost)
+	return m
+}
+
+// The server was out of reach for longer than the lease, so another may lead.
+func TestLeads__not_who_hears_that_the_name_is_taken(t *testing.T) {
+	server := maastest.Start(t)
+	m := cutOff(t, server)
 	m.heard(time.Now(), m.reason())
 	require.True(t, m.SurelyLeads(), "it is out of reach")
 	other := leaderOf(t, server.URL, "me")
@@ -339,11 +345,7 @@ func TestLeads__not_who_hears_that_the_name_is_taken(t *testing.T) {
 // The path to the server loses every other answer.
 func TestLeads__not_when_another_had_the_name_before_the_server_went(t *testing.T) {
 	server := maastest.Start(t)
-	m := watched(t, Options{URL: shared.Old(t, server.URL), Owner: "me", Follow: true})
-	m.lapsedSession(m.client.Load())
-	require.NoError(t, m.closeClient())
-	m.leaseEnd = time.Now()
-	m.trip(maas.ErrSessionLost)
+	m := cutOff(t, server)
 	leaderOf(t, server.URL, "me")
 	m.tryAgain(context.Background())
 	server.Kill()
