@@ -3,6 +3,7 @@
 package tail
 
 import (
+	"log/slog"
 	"net/http"
 	"sync"
 	"testing"
@@ -22,6 +23,7 @@ type starting struct {
 	d    *dataDir
 	done chan struct{}
 	got  *Follower // Nil: it leads.
+	log  maastest.Log
 }
 
 func (d *dataDir) starting() *starting {
@@ -31,7 +33,7 @@ func (d *dataDir) starting() *starting {
 	go func() {
 		defer close(s.done)
 		var err error
-		if s.got, err = Follow(stop, s.Manager, FollowOptions{Dir: d.dir, Logger: quiet()}); err != nil {
+		if s.got, err = Follow(stop, s.Manager, FollowOptions{Dir: d.dir, Logger: slog.New(slog.NewTextHandler(&s.log, nil))}); err != nil {
 			d.t.Error(err)
 		}
 	}()
@@ -116,6 +118,7 @@ func TestFollow__leads_in_the_middle_of_a_comparison(t *testing.T) {
 	require.False(t, s.Following())
 	require.Equal(t, 1.0, testutil.ToFloat64(s.Metrics().Promotions))
 	require.Equal(t, d.contents(), b.contents())
+	require.Zero(t, s.log.Count(errLonger.Error()), "the comparison went on to its end")
 }
 
 func TestFollow__follows_once_remote_memory_has_all_of_a_longer_copy(t *testing.T) {
