@@ -59,8 +59,12 @@ def measure_elsewhere(options, argv):
         command = ["scripts/softroce", *options.softroce.split(), "--", "bash", "-c",
                    'exec "$@" --rows "$SOFTROCE_SHARE/rows.json"', "bash", *here]
         env = os.environ | {"SOFTROCE_SHARE": share}
-        with subprocess.Popen(command, stdout=sys.stderr, env=env) as machine:
+        # A signal waits until there is a machine that can be ended.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        with subprocess.Popen(command, stdout=sys.stderr, env=env,
+                              preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask)) as machine:
             try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 status = machine.wait()
             except BaseException:
                 machine.terminate()  # SIGKILL, as of subprocess.run(), would leave QEMU behind

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """What the benchmarks' verdicts stand on: the arithmetic of a row, and how the report says it."""
+import contextlib
 import itertools
 import json
 import math
@@ -352,6 +353,27 @@ class Prometheus(unittest.TestCase):
                          (6, 18, 18))
 
 
+def machine_signalled_at(moment):
+    """subprocess.Popen, which gets SIGTERM once scripts/softroce runs: before its caller knows of it, or later."""
+    class Machine(subprocess.Popen):
+        def __init__(self, command, **options):
+            super().__init__(command, **options)
+            self.left = [moment] if command[0] == "scripts/softroce" else []
+            self.reach("start")
+
+        def wait(self, timeout=None):
+            self.reach("wait")
+            return super().wait(timeout)
+
+        def reach(self, now):
+            if self.left == [now]:
+                self.left = []
+                while not os.path.exists("begun"):
+                    time.sleep(0.01)
+                signal.raise_signal(signal.SIGTERM)
+    return Machine
+
+
 class Options(unittest.TestCase):
     def test_pairs__by_default(self):
         self.assertEqual(bench.options_of(["slab", "--bin", "x"]).pairs, 7)
@@ -365,18 +387,19 @@ class Options(unittest.TestCase):
         self.assertEqual(end.exception.code, "slab: a wrong byte; no table")
 
     def test_main__ended_ends_its_machine_first(self):
-        with tempfile.TemporaryDirectory() as work:
-            os.mkdir(f"{work}/scripts")
-            with open(f"{work}/scripts/softroce", "w", encoding="ascii") as file:
-                os.chmod(file.name, 0o755)
-                file.write("#!/bin/sh\ntrap 'touch ended; exit' TERM\ntouch begun\nwhile :; do sleep 0.1; done\n")
-            with subprocess.Popen([sys.executable, bench.__file__, "slab", "--bin", "x", "--softroce=--counted"],
-                                  cwd=work) as process:
-                while not os.path.exists(f"{work}/begun"):
-                    time.sleep(0.01)
-                process.terminate()
-            self.assertTrue(os.path.exists(f"{work}/ended"))
-            self.assertEqual(process.returncode, 128 + signal.SIGTERM)
+        for moment in "start", "wait":
+            with self.subTest(moment), tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
+                os.mkdir("scripts")
+                with open("scripts/softroce", "w", encoding="ascii") as file:
+                    os.chmod(file.name, 0o755)
+                    file.write("#!/bin/sh\ntrap 'touch ended; exit' TERM\ntouch begun\n"
+                               "while [ -d scripts ]; do sleep 0.1; done\n")
+                self.addCleanup(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+                with unittest.mock.patch("subprocess.Popen", machine_signalled_at(moment)), \
+                        self.assertRaises(SystemExit) as end:
+                    bench.main(["slab", "--bin", "x", "--softroce=--counted"])
+                self.assertEqual(end.exception.code, 128 + signal.SIGTERM)
+                self.assertTrue(os.path.exists("ended"))
 
     def test_main__rows_alone_and_the_report(self):
         rows = rows_of((1, 1, 1), bar=2.0)
