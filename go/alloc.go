@@ -97,6 +97,12 @@ func (c *Client) Allocate(ctx context.Context, o AllocateOptions) ([]Allocation,
 	defer done()
 	lent, err := c.plane.allocate(ctx, &o)
 	if err != nil {
+		// Only the server's refusal counts: where the lease ended here, the server may know the session still. And
+		// Close ends a session that is not lost.
+		var refusal *Error
+		if s, ok := c.session.(*httpSession); ok && errors.As(err, &refusal) && errors.Is(refusal, ErrSessionLost) && c.alive.Err() == nil {
+			s.unknown(err)
+		}
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	return lent, nil

@@ -204,14 +204,29 @@ func TestServerRestarted(t *testing.T) {
 	if maastest.Transport() != TransportHTTP {
 		t.Skip("there, the library looks after the session")
 	}
-	s := maastest.Start(t)
-	c := open(t, s, Options{Name: "me", Exclusive: true, SessionTTL: time.Hour})
-	s.Restart()
-	health := maastest.Must(c.Health(t.Context()))(t)
-	holds(t, health.BootID != c.bootID, "the same boot")
-	waitLost(t, c)
-	wantError(t, maastest.Err(c.Allocate(t.Context(), AllocateOptions{Size: 1})), ErrSessionLost, "restarted")
-	open(t, s, Options{Name: "me", Exclusive: true})
+	for name, test := range map[string]struct {
+		call func(*Client) error
+		is   error
+	}{
+		"health": {func(c *Client) error { return maastest.Err(c.Health(t.Context())) }, nil},
+		"allocate": {func(c *Client) error {
+			return maastest.Err(c.Allocate(t.Context(), AllocateOptions{Size: 1, Lifetime: "session"}))
+		}, ErrSessionLost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := maastest.Start(t)
+			c := open(t, s, Options{Name: "me", Exclusive: true, SessionTTL: time.Hour})
+			s.Restart()
+			next := open(t, s, Options{Name: "me", Exclusive: true})
+			id := allocate(t, next, AllocateOptions{Size: 4})[0].ID
+			check(t, next.Write(t.Context(), id, 0, []byte("next")))
+			err := test.call(c)
+			holds(t, errors.Is(err, test.is), err)
+			wantError(t, c.Write(t.Context(), id, 0, []byte("late")), ErrSessionLost, "restarted")
+			wantError(t, maastest.Err(c.Allocate(t.Context(), AllocateOptions{Size: 1})), ErrSessionLost, "restarted")
+			waitLost(t, c)
+		})
+	}
 }
 
 func TestKilledUnderWay(t *testing.T) {
