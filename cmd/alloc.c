@@ -43,9 +43,14 @@ static int allocate(struct cmd_context *context, uint64_t size, uint32_t count,
 		fputs("maas: out of memory\n", stderr);
 		return CMD_FAILED;
 	}
+	cmd_interrupt_defer();
 	error = maas_alloc_many(context->maas, size, count, wanted, allocations);
-	status = error ? cmd_fail(context, error, "cannot allocate")
-		       : print_allocations(context, allocations, count);
+	if (error)
+		status = cmd_fail(context, error, "cannot allocate");
+	else if (cmd_interrupted())
+		status = CMD_FAILED;
+	else
+		status = print_allocations(context, allocations, count);
 	/* Nobody has learned the ids. The same request id gives them once more. */
 	for (uint32_t i = 0; status && !error && !wanted->request_id && i < count; i++)
 		error = maas_free(context->maas, allocations[i].id);

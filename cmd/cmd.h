@@ -131,7 +131,7 @@ MAAS_MUST_CHECK int cmd_flush(void);
 /*
  * From now on the first SIGINT, SIGTERM or SIGHUP only makes cmd_interrupted() true: the command
  * gives its memory back and returns. cmd_interrupt_end() then ends the process by that signal, if
- * there was one.
+ * there was one. SIGPIPE is ignored.
  */
 void cmd_interrupt_defer(void);
 bool cmd_interrupted(void);

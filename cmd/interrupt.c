@@ -20,6 +20,8 @@ void cmd_interrupt_defer(void)
 	struct sigaction action = {.sa_handler = catch, .sa_flags = (int)SA_RESETHAND};
 	struct sigaction before;
 
+	/* Then output that nobody reads is an error of write(2), as a full disk is. */
+	(void)signal(SIGPIPE, SIG_IGN);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(numbers); i++)
 		/* nohup(1), and shells for their background, ignore some. */
 		if (!sigaction(numbers[i], NULL, &before) && before.sa_handler != SIG_IGN)

@@ -169,6 +169,11 @@ equal 'get of nothing' '' "$(cat "$WORK/precious")"
 expect 1 "$MAAS" put "$id" "$WORK/nothing-here"
 tells 102400 .written_bytes put "$id" "$WORK/random"
 
+# catches_term PID: a signal does not end it at once.
+catches_term() {
+	(($(awk '$1 == "SigCgt:" { print "0x" $2 }' "/proc/$1/status") >> 14 & 1))
+}
+
 step "put a file, get the same file"
 nobody=$(tr 0-9a-f 1 <<<"$id")
 sizes=(1 12 1024 102400 524288 4194304)
@@ -198,6 +203,30 @@ for words in "put $WORK/file" 'alloc --count 2 1KiB' 'alloc --json 1KiB' top 'to
 	# shellcheck disable=SC2086  # words
 	timeout 20 "$MAAS" $words >&- 2>"$WORK/err" && fail "$words: wrote to nobody"
 	contains "$words" "$(cat "$WORK/err")" 'cannot write the output: Bad file descriptor'
+done
+mkfifo "$WORK/pipe"
+exec 4<>"$WORK/pipe"
+exec 5>"$WORK/pipe" 4>&- # which nobody reads now
+for words in "put $WORK/file" 'alloc --count 2 1KiB' 'alloc --json 1KiB' ls; do
+	status=0
+	# shellcheck disable=SC2086  # words
+	timeout 20 "$MAAS" $words >&5 2>"$WORK/err" || status=$?
+	wanted=1 text='maas: cannot write the output: Broken pipe'
+	[ "$words" != ls ] || wanted=141 text=''
+	equal "$words, which nobody reads" "$wanted $text" "$status $(cat "$WORK/err")"
+done
+exec 5>&-
+for words in "put $WORK/file" 'alloc 1KiB'; do
+	kill -STOP "$SERVER"
+	# shellcheck disable=SC2086  # words
+	"$MAAS" $words >"$WORK/out" &
+	children+=($!)
+	wait_for 10 catches_term $!
+	kill -TERM $!
+	kill -CONT "$SERVER"
+	status=0
+	wait $! || status=$?
+	equal "$words, ended by a signal" '143 ' "$status $(cat "$WORK/out")"
 done
 refuses 2 'is no ID' put "$WORK/file" "$id"
 expect 2 "$MAAS" put --offset 1 "$WORK/file"
