@@ -232,7 +232,9 @@ struct maas_allocation {
 };
 
 /*
- * Borrows `size_bytes` of zeroed memory; `options` NULL: all defaults.
+ * Borrows `size_bytes` of zeroed memory; `options` NULL: all defaults. After -ETIMEDOUT,
+ * -ECONNRESET or -EPROTO the server may have lent it all the same: a call with the same request_id
+ * gives it, and maas_list() finds it by its owner.
  * Errors: -EINVAL, -EFBIG above the largest slab, -ENOSPC the pool is full (nothing is ever evicted
  * for you), -ENOTUNIQ the request id came with another request, -ENODATA the request id belongs to
  * a batch whose allocations the server no longer knows (list the owner's), -EKEYREVOKED the session

@@ -52,8 +52,11 @@ static int allocate(struct cmd_context *context, uint64_t size, uint32_t count,
 	else
 		status = print_allocations(context, allocations, count);
 	/* Nobody has learned the ids. The same request id gives them once more. */
-	for (uint32_t i = 0; status && !error && !wanted->request_id && i < count; i++)
-		error = maas_free(context->maas, allocations[i].id);
+	if (!wanted->request_id) {
+		for (uint32_t i = 0; status && !error && i < count; i++)
+			error = maas_free(context->maas, allocations[i].id);
+		cmd_tell_lent(error);
+	}
 	free(allocations);
 	return status;
 }

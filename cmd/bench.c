@@ -312,6 +312,7 @@ static int run(struct cmd_context *context, struct bench *bench, uint32_t thread
 {
 	struct worker *workers = calloc(threads, sizeof(*workers));
 	int status;
+	int error;
 
 	if (!workers) {
 		fputs("maas: out of memory\n", stderr);
@@ -319,7 +320,10 @@ static int run(struct cmd_context *context, struct bench *bench, uint32_t thread
 	}
 	bench->context = context;
 	bench->maas = context->maas;
-	status = report(context, bench, run_workers(bench, workers, threads));
+	error = run_workers(bench, workers, threads);
+	if (bench->sum[ALLOC].failed || bench->sum[FREE].failed)
+		cmd_tell_lent(error);
+	status = report(context, bench, error);
 	/* The handle goes first: the buffers are registered with it. */
 	maas_close(context->maas);
 	context->maas = NULL;

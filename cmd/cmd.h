@@ -88,6 +88,8 @@ void *cmd_buffer(struct cmd_context *context, size_t len);
 bool cmd_is_unreachable(int error);
 /* Prints why the last call of libmaas failed, with `what` was tried. Returns the exit code. */
 int cmd_fail(const struct cmd_context *context, int error, const char *what);
+/* Says how to find the memory of a request that may have been carried out in spite of `error`. */
+void cmd_tell_lent(int error);
 /* Fetches and parses a JSON page, without cmd_json_clean(). Returns 0 or an exit code. Owns: the
  * caller, json_decref(). */
 MAAS_MUST_CHECK int cmd_fetch_raw(const struct cmd_context *context, const char *path,

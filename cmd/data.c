@@ -250,8 +250,11 @@ static int put_new(struct copy *copy, struct cmd_context *context, const struct 
 		return status;
 	cmd_interrupt_defer();
 	error = maas_alloc(context->maas, copy->left, &call->wanted, &allocation);
-	if (error)
-		return cmd_fail(context, error, "cannot allocate");
+	if (error) {
+		status = cmd_fail(context, error, "cannot allocate");
+		cmd_tell_lent(error);
+		return status;
+	}
 	memcpy(copy->id, allocation.id, sizeof(copy->id));
 	copy->size = copy->left;
 	status = fill_new(copy, context);

@@ -83,6 +83,14 @@ int cmd_fail(const struct cmd_context *context, int error, const char *what)
 	return CMD_UNREACHABLE;
 }
 
+void cmd_tell_lent(int error)
+{
+	if (error == -ETIMEDOUT || error == -ECONNRESET || error == -EPROTO)
+		fputs("maas: memory may be lent all the same, and nobody has its id: look in "
+		      "`maas ls` for its size and age\n",
+		      stderr);
+}
+
 int cmd_fetch_raw(const struct cmd_context *context, const char *path, json_t **ret_json)
 {
 	json_error_t fault;

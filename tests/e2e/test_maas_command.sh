@@ -228,6 +228,16 @@ for words in "put $WORK/file" 'alloc 1KiB'; do
 	wait $! || status=$?
 	equal "$words, ended by a signal" '143 ' "$status $(cat "$WORK/out")"
 done
+late() { [ "$(metric maas_active_allocations)" = $((active + 1)) ]; }
+newest() { "$MAAS" ls --json | jq -r 'min_by(.age_seconds).id'; }
+for words in "put --owner late $WORK/file" 'alloc --owner late 1KiB' 'bench --count 1 --threads 1'; do
+	kill -STOP "$SERVER"
+	# shellcheck disable=SC2086  # words
+	refuses 3 'memory may be lent all the same' --timeout 1 $words
+	kill -CONT "$SERVER"
+	wait_for 10 late
+	maas free "$(newest)"
+done
 refuses 2 'is no ID' put "$WORK/file" "$id"
 expect 2 "$MAAS" put --offset 1 "$WORK/file"
 expect 2 "$MAAS" put --owner me "$id" "$WORK/file"
