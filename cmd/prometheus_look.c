@@ -8,9 +8,10 @@
 
 #include "cmd/prometheus.h"
 
-#define PAGE	    250	       /* allocations whose headers come in one request */
-#define MAX_EXTENTS (1u << 18) /* of one owner: 1 TiB, and 28 MB here */
-#define MAX_OWNERS  65536u     /* as many as a server has */
+#define PAGE	    250		/* allocations whose headers come in one request */
+#define MAX_EXTENTS (1u << 18)	/* of one owner: 1 TiB, and 28 MB here */
+#define MAX_OWNERS  65536u	/* as many as a server has */
+#define MAX_FILE    (64u << 20) /* bytes: a manifest with tombstones of millions of series */
 
 struct look {
 	struct cmd_context *context;
@@ -145,7 +146,7 @@ static char *read_file(struct look *look, const struct remotefile *file)
 	char *text;
 	size_t at = 0;
 
-	if (file->stored_bytes > REMOTEFILE_MAX_MANIFEST)
+	if (file->stored_bytes > MAX_FILE)
 		return NULL;
 	text = malloc(file->stored_bytes + 1);
 	for (uint32_t i = 0; text && i < file->extents; i++) {

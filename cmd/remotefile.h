@@ -114,11 +114,9 @@ uint32_t remotefile_next_block(const struct remotefile *files, uint32_t count, u
 /* The manifest that counts among the files of one block; NULL: the block is not whole. */
 const struct remotefile *remotefile_manifest(const struct remotefile *files, uint32_t count);
 
-#define REMOTEFILE_MAX_MANIFEST (256u << 10) /* bytes, so that its JSON tree stays small */
-
 /*
- * Reads a manifest: the block's files, and its time. Errors: -EBADMSG no manifest, -EPROTONOSUPPORT
- * another version's, -ENODATA a file is missing, -ENOMEM.
+ * Reads a manifest: the block's files, and its time. Errors: -EBADMSG no manifest, or too long
+ * without its tombstones, -EPROTONOSUPPORT another version's, -ENODATA a file is missing, -ENOMEM.
  */
 MAAS_MUST_CHECK int remotefile_read_manifest(const char *text, size_t len,
 					     const struct remotefile *files, uint32_t count,

@@ -326,7 +326,7 @@ extent prom bb kind=2 number=1 epoch=4
 extent prom chunks kind=1 number=9 epoch=4
 extent prom more kind=1 number=9 index=1 base=7 epoch=4
 extent prom index kind=5 number=1 part=1 flags=1
-extent prom "$(python3 "$EXTENT" manifest 1764300000000 1764307200000 6)" \
+extent prom "$(python3 "$EXTENT" manifest 1764300000000 1764307200000 6 | jq -c '.tombstones = "AAAA" * 70000')" \
 	kind=5 number=1 part=$((1 << 31)) flags=1
 extent prom index kind=5 number=2 part=1 flags=1
 extent prom later version=2

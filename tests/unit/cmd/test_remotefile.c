@@ -415,19 +415,25 @@ TEST(manifest__that_is_none)
 	assert_int_equal(block.max_ms, 8);
 }
 
-/* A tree of JSON takes many times its text. */
-TEST(manifest__that_is_too_long)
+/* A tree of JSON takes many times its text; tombstones take as much as there are of them. */
+TEST(manifest__that_is_long)
 {
-	static char text[REMOTEFILE_MAX_MANIFEST + 2];
-	static const char good[] = "{\"version\":1,\"files\":[],\"meta\":\"" META "\"}";
+	static const char begin[] =
+		"{\"version\":1,\"files\":[],\"meta\":\"" META "\",\"tombstones\":\"";
+	static const char end[] = "\"}";
+	static char text[1 << 20];
+	char *last = text + sizeof(text) - sizeof(end);
 
-	memset(text, ' ', sizeof(text));
-	memcpy(text, good, sizeof(good) - 1);
-	assert_int_equal(remotefile_read_manifest(text, REMOTEFILE_MAX_MANIFEST, files, 0, &block),
-			 0);
-	assert_int_equal(
-		remotefile_read_manifest(text, REMOTEFILE_MAX_MANIFEST + 1, files, 0, &block),
-		-EBADMSG);
+	memset(text, 'A', sizeof(text));
+	memcpy(text, begin, sizeof(begin) - 1);
+	memcpy(last, end, sizeof(end));
+	assert_int_equal(read_manifest(text), 0);
+	*last = 'A';
+	assert_int_equal(read_manifest(text), -EBADMSG);
+	memset(text, ' ', sizeof(text) - 1);
+	memcpy(text, begin, sizeof(begin) - 1);
+	memcpy(text + sizeof(begin) - 1, end, sizeof(end) - 1);
+	assert_int_equal(read_manifest(text), -EBADMSG);
 }
 
 TEST_MAIN(no_files, NULL)
