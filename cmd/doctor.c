@@ -239,9 +239,37 @@ static void check_health(struct report *report, struct cmd_context *context, con
 }
 
 /* Returns 0, or the exit code if no server answers. */
+static int check_stats(struct report *report, struct cmd_context *context)
+{
+	json_t *page;
+	char *text;
+	size_t len;
+	int error = maas_get(context->maas, "/stats", &text, &len);
+
+	if (error) {
+		int status = cmd_is_unreachable(error) ? CMD_UNREACHABLE : CMD_OK;
+
+		doctor_find(report, status ? PROBLEM : NOTE, "pool", NULL, "how full it is: %s",
+			    maas_error());
+		return status;
+	}
+	page = json_loadb(text, len, 0, NULL);
+	free(text);
+	if (json_is_object(page) && cmd_json_clean(page)) {
+		check_pool(report, page);
+		check_room(report, page);
+		check_limit(report, page);
+	} else {
+		doctor_find(report, PROBLEM, "pool", NULL,
+			    "how full it is: /stats makes no sense: is that a maasd?");
+	}
+	json_decref(page);
+	return CMD_OK;
+}
+
+/* As check_stats(). */
 static int check_server(struct report *report, struct cmd_context *context)
 {
-	char *text = NULL;
 	json_t *page;
 	int status;
 
@@ -257,20 +285,7 @@ static int check_server(struct report *report, struct cmd_context *context)
 	}
 	check_health(report, context, page);
 	json_decref(page);
-	status = maas_get(context->maas, "/stats", &text, NULL);
-	if (status == -EPERM || status == -EACCES) {
-		doctor_find(report, NOTE, "pool", NULL, "how full it is: %s", maas_error());
-		return CMD_OK;
-	}
-	free(text);
-	status = cmd_fetch(context, "/stats", &page);
-	if (status)
-		return status;
-	check_pool(report, page);
-	check_room(report, page);
-	check_limit(report, page);
-	json_decref(page);
-	return CMD_OK;
+	return check_stats(report, context);
 }
 
 static int run_doctor(struct cmd_context *context, int argc, char **argv)

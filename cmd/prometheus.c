@@ -382,7 +382,7 @@ static int tell_status(struct cmd_context *context, const char *name)
 
 	if (context->json && !r)
 		return cmd_print_json(status.list);
-	if (!context->json && !name)
+	if (!context->json && !name && (!r || json_array_size(status.list)))
 		print_table(status.list);
 	json_decref(status.list);
 	return r;

@@ -24,6 +24,8 @@ contains whoami "$("$MAAS" whoami --token-file team)" 'principal  team' $'owner 
 	'0 B of 1 MiB' '0, no limit'
 equal 'whoami --json' team "$(MAAS_TOKEN_FILE=team "$MAAS" whoami --json | jq -r .name)"
 refused MAAS_TOKEN_FILE ls
+refused MAAS_TOKEN_FILE prometheus status
+! grep OWNER out || fail 'the heading of a table that nobody may see'
 refused 'this proves nothing' whoami
 contains 'who proves nothing' "$(cat out)" 'principal  *'
 refused '"name": "*"' whoami --json
@@ -55,6 +57,11 @@ answer=$("$MAAS" doctor 2>&1 || true)
 contains doctor "$answer" 'is healthy, and tells no more without a token' 'how full it is: '
 [[ $answer != *'has no RDMA'* && $answer != *'version ,'* ]] || fail "doctor: $answer"
 refused 'this proves nothing' whoami
+for _ in {1..20}; do request GET /stats; done # then its address gets 429
+answer=$("$MAAS" doctor --json 2>err || true)
+contains 'doctor, after 20 refusals' "$(jq -r '.[] | "\(.grade) \(.check): \(.finding)"' <<<"$answer")" \
+	'note pool: how full it is: too many requests'
+equal 'doctor, after 20 refusals: stderr' '' "$(cat err)"
 stop_server
 
 step 'as many principals as a file may have'
