@@ -8,10 +8,10 @@
  * A server with TLS: MAAS_URL=https://HOST:3000, and MAAS_CA_FILE, unless the machine knows its CA.
  * One that asks for a token: MAAS_TOKEN_FILE. The program is the same.
  *
- * A file of up to 10,000 MiB fits, whatever the largest slab is: the memory comes in pieces of
- * 1 MiB, and one call allocates up to 10,000 of them. The memory belongs to the session of this
- * program: it goes back when the program ends, whether by maas_close() or by a crash, after which
- * the lease of the session runs out.
+ * A file of up to 10,000 MiB fits, if the server has slabs of 1 MiB or more, as it has by default:
+ * the memory comes in pieces of 1 MiB, and one call allocates up to 10,000 of them. The memory
+ * belongs to the session of this program: it goes back when the program ends, whether by
+ * maas_close() or by a crash, after which the lease of the session runs out.
  */
 #include <err.h>
 #include <maas.h>
@@ -56,10 +56,8 @@ static void get(struct maas *maas, const struct maas_allocation *piece, size_t l
 int main(int argc, char **argv)
 {
 	/* Without .transport, RDMA carries the bytes where both hosts have it, else HTTP. */
-	struct maas_options options = {.size = sizeof(options),
-				       .transport = MAAS_TRANSPORT_HTTP,
-				       .owner = "example-file",
-				       .ttl_seconds = 30};
+	struct maas_options options = {
+		.size = sizeof(options), .transport = MAAS_TRANSPORT_HTTP, .ttl_seconds = 30};
 	struct maas_allocation *pieces;
 	struct maas *maas;
 	struct stat status;

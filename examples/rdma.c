@@ -84,10 +84,8 @@ static void loop(struct maas *maas)
 
 int main(void)
 {
-	struct maas_options options = {.size = sizeof(options),
-				       .transport = MAAS_TRANSPORT_RDMA,
-				       .owner = "example-rdma",
-				       .ttl_seconds = 30};
+	struct maas_options options = {
+		.size = sizeof(options), .transport = MAAS_TRANSPORT_RDMA, .ttl_seconds = 30};
 	struct maas_alloc_options lent = {.size = sizeof(lent), .lifetime = MAAS_LIFETIME_SESSION};
 	struct maas_allocation memory[PIECES];
 	struct piece pieces[PIECES];

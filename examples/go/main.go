@@ -6,7 +6,9 @@
 //	go run . -url http://localhost:3000
 //
 // The name of its session is exclusive, so that two counters never count at the same time. To begin
-// again: maas free --owner example-counter. How to build for RDMA: go doc github.com/maas-memory/maas/go.
+// again: maas free --owner example-counter. For a server that asks for a token, maas token new
+// example-counter makes one that may use the name. How to build for RDMA: go doc
+// github.com/maas-memory/maas/go.
 package main
 
 import (

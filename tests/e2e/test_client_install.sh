@@ -107,6 +107,14 @@ refuses "borrow: alloc: no server at $URL: Connection refused" "$WORK/borrow-c11
 refuses "file: no server at $URL: Connection refused" ./file large
 refuses '*connect*' ./file.sh large
 
+step 'with a token'
+(umask 077 && "$PREFIX/bin/maas" token new team --output token >principals)
+start_server --rdma off --auth-file principals
+export MAAS_URL=$URL MAAS_TOKEN_FILE=token
+./file large | cmp - large
+equal 'the one for RDMA' "16 MiB went to $URL and back" "$(./auto)"
+stop_server
+
 step 'removed, as docs/upgrading.md says'
 xargs -d '\n' rm <"$BUILD/install_manifest.txt"
 equal 'files left' '' "$(find "$PREFIX" ! -type d)"
