@@ -50,7 +50,7 @@ extern const struct cmd cmd_health, cmd_stats, cmd_alloc, cmd_free, cmd_put, cmd
 		{"key-file", required_argument, NULL, 'K'},                                        \
 		{"server-name", required_argument, NULL, 'S'}, {"help", no_argument, NULL, 'h'}
 
-#define CMD_NOT_A_NAME "--owner: a NAME is 1 to 63 characters of A-Z a-z 0-9 . _ : / @ -"
+#define CMD_NOT_A_NAME "a NAME is 1 to 63 characters of A-Z a-z 0-9 . _ : / @ -"
 
 /*
  * The next option of `cmd`, as getopt_long(3) returns it; -1 at the end. Common options are taken

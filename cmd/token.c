@@ -66,7 +66,7 @@ static int run_token(struct cmd_context *context, int argc, char **argv)
 	if (argc - optind != 2 || strcmp(argv[optind], "new") != 0)
 		cmd_usage(&cmd_token, "it is `maas token new NAME`");
 	if (!maas_name_valid(argv[optind + 1]))
-		cmd_usage(&cmd_token, "a NAME is 1 to 63 characters of A-Z a-z 0-9 . _ : / @ -");
+		cmd_usage(&cmd_token, CMD_NOT_A_NAME);
 	if (maas_auth_token_make(token)) {
 		fputs("maas: the kernel has no random bytes\n", stderr);
 		return CMD_FAILED;

@@ -69,7 +69,7 @@ for command in health stats alloc free put get ls top bench doctor prometheus to
 done
 
 step "token"
-expect 2 "$MAAS" token new 'a b'
+refuses 2 'maas: token: a NAME is' token new 'a b'
 maas token new team/a
 [[ $OUT =~ ^mt_[A-Za-z0-9_-]{43}$'\n' ]] || fail "token new: $OUT"
 equal 'token new' "team/a $(proof "${OUT%%$'\n'*}") owner=team/a" "${OUT#*$'\n'}"
@@ -135,7 +135,7 @@ tells 3 length ls --owner you
 maas ls --no-owner --json
 equal 'ls --no-owner' "$(printf '%s\n' "$other" "$first" | sort)" "$(jq -r '.[].id' <<<"$OUT" | sort)"
 refuses 2 '--owner or --no-owner' ls --no-owner --owner you
-refuses 2 'a NAME is' free --owner ''
+refuses 2 'maas: free: a NAME is' free --owner ''
 refuses 2 'it takes either' free --no-owner "$first"
 says '3 freed' free --owner you
 says '2 freed' free --no-owner
