@@ -252,6 +252,8 @@ MAAS_MUST_CHECK int maas_client_transfer_end(struct maas_client_transfer *transf
 
 /* Only frees, for an outcome that nobody asks for. */
 void maas_client_transfer_drop(struct maas_client_transfer *transfer);
+/* Lets a transfer end in time where a name server is silent: curl does not wait for a resolver. */
+void maas_client_quick_exit(CURL *easy);
 
 /* Whether a `counted` request may have been carried out before the last time that it was sent, and
  * only its answer was lost: not when it was refused. */

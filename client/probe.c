@@ -55,6 +55,7 @@ static bool speaks_other(const struct maas_url *url, const char *text, uint64_t 
 
 	if (easy && !curl_easy_setopt(easy, CURLOPT_URL, text)) {
 		curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+		maas_client_quick_exit(easy);
 		curl_easy_setopt(easy, CURLOPT_PROXY, "");
 		curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS,
 				 (long)(left_ms < PROBE_MS ? left_ms : PROBE_MS));

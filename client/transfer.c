@@ -285,6 +285,15 @@ static void set_count(struct maas_client_transfer *transfer)
 	curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT, fresh ? 1L : 0L);
 }
 
+void maas_client_quick_exit(CURL *easy)
+{
+#if LIBCURL_VERSION_NUM >= 0x075700
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+#else
+	(void)easy;
+#endif
+}
+
 /* Forbids what curl would do by itself. */
 static void set_bounds(CURL *easy, bool tls)
 {
@@ -299,6 +308,7 @@ static void set_bounds(CURL *easy, bool tls)
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	maas_client_quick_exit(easy);
 	curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* memory is not fetched through a proxy */
 }
 

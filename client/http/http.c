@@ -148,8 +148,11 @@ static int enqueue(struct maas_http_client *http, struct maas_http_client_op *op
 	r = need_thread(http);
 	if (!r)
 		r = maas_queue_hold(&http->maas->queue);
-	if (!r)
+	if (!r) {
 		TAILQ_INSERT_TAIL(&http->waiting, op, link);
+		if (op->deadline_ms < http->late_ms)
+			http->late_ms = op->deadline_ms;
+	}
 	pthread_mutex_unlock(&http->lock);
 	if (!r)
 		curl_multi_wakeup(http->multi);

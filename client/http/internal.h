@@ -39,6 +39,7 @@ struct maas_http_client {
 	pthread_mutex_t lock;
 	pthread_cond_t completed;
 	struct maas_http_client_ops waiting;
+	uint64_t late_ms; /* none of them is out of time before */
 	bool stop;
 };
 

@@ -111,8 +111,25 @@ static unsigned int finish_all(struct maas_http_client *http)
 
 /* ---- waiting */
 
+/* Returns one that is out of time, or NULL. Holds the lock. */
+static struct maas_http_client_op *find_late(struct maas_http_client *http, uint64_t now_ms)
+{
+	struct maas_http_client_op *op;
+
+	if (now_ms < http->late_ms)
+		return NULL;
+	http->late_ms = UINT64_MAX;
+	TAILQ_FOREACH (op, &http->waiting, link) {
+		if (op->deadline_ms < http->late_ms)
+			http->late_ms = op->deadline_ms;
+		if (now_ms >= op->deadline_ms)
+			return op;
+	}
+	return NULL;
+}
+
 /* Takes the first operation that there is room for, or that is out of time. NULL: there is none;
- * then `ret_wake_ms` is when the first of those that wait is out of time. */
+ * then `ret_wake_ms` is no later than the first of those that wait is out of time. */
 static struct maas_http_client_op *take_waiting(struct maas_http_client *http,
 						uint64_t *ret_wake_ms)
 {
@@ -122,14 +139,15 @@ static struct maas_http_client_op *take_waiting(struct maas_http_client *http,
 	struct maas_http_client_op *op;
 
 	pthread_mutex_lock(&http->lock);
-	TAILQ_FOREACH (op, &http->waiting, link) {
-		if (room || now_ms >= op->deadline_ms)
-			break;
-		if (op->deadline_ms < wake_ms)
-			wake_ms = op->deadline_ms;
-	}
+	op = TAILQ_FIRST(&http->waiting);
+	if (!op)
+		http->late_ms = UINT64_MAX;
+	else if (!room)
+		op = find_late(http, now_ms);
 	if (op)
 		TAILQ_REMOVE(&http->waiting, op, link);
+	else if (http->late_ms < wake_ms)
+		wake_ms = http->late_ms;
 	pthread_mutex_unlock(&http->lock);
 	*ret_wake_ms = wake_ms;
 	return op;

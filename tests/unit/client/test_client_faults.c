@@ -1,7 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What goes wrong between client and server: lost answers, silence. */
+#include <dlfcn.h>
+#include <netdb.h>
+
 #include "client/internal.h"
 #include "tests/unit/client/client_fixture.h"
+
+static atomic_bool resolver_silent;
+static atomic_uint resolver_calls;
+static atomic_bool resolver_gave_up;
+
+/* That of libcurl, too. */
+__attribute__((visibility("default"))) int getaddrinfo(const char *name, const char *service,
+						       const struct addrinfo *wanted,
+						       struct addrinfo **ret_list)
+{
+	int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+	if (strcmp(name, "silent.invalid") == 0) {
+		resolver_calls++;
+		for (int ms = 0; resolver_silent && ms < 10000; ms++)
+			usleep(1000);
+		resolver_gave_up = resolver_silent;
+		resolver_calls--;
+		return EAI_AGAIN;
+	}
+	*(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+	return real(name, service, wanted, ret_list);
+}
 
 TEST(retry__an_allocation_is_made_once)
 {
@@ -138,6 +164,22 @@ TEST(pool__waits_no_longer_than_the_timeout)
 	stub_open("", OPTIONS(.timeout_ms = 300, .max_connections = 1));
 	expect_error(client_get("/health"), -ETIMEDOUT, "did not answer within");
 	assert_in_range(maas_clock_ms() - start_ms, 290, 5000);
+}
+
+TEST(timeout__holds_where_no_name_server_answers)
+{
+	char byte;
+
+	resolver_silent = true;
+	maas = client_open("http://silent.invalid:3000", OPTIONS(.timeout_ms = 300));
+	expect_error(client_get("/health"), -ETIMEDOUT, "did not answer within");
+	submit_read(RANGE(SOME_ID, 0, &byte, 1), 300, NULL);
+	client_done(-ETIMEDOUT);
+	client_close(&maas);
+	assert_int_equal(resolver_calls, 2);
+	assert_false(resolver_gave_up);
+	resolver_silent = false;
+	AWAIT(resolver_calls == 0);
 }
 
 /* A request that is sent again in another call. */
