@@ -254,6 +254,12 @@ static void forget_requests(struct maas_lend *lend)
 			maas_lend_requests_forget(requests, (uint32_t)(lend->lease_ms / 1000),
 						  MAAS_LEND_STEP);
 		i -= again;
+		/* An empty queue is 1 MiB, and there is one for each principal. */
+		if (requests && !again && requests->first == requests->end) {
+			maas_lend_requests_fini(requests);
+			free(requests);
+			lend->requests.at[i - 1] = NULL;
+		}
 		pthread_mutex_unlock(&lend->lock);
 		if (again)
 			maas_lend_pause();

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Request ids: the same request gets the same answer, for as long as is promised. */
+#include <malloc.h>
+
 #include "tests/unit/lend/lend_fixture.h"
 
 TEST(replay__gives_the_same_answer)
@@ -106,6 +108,24 @@ TEST(forget__after_ten_minutes)
 	expect_state("slabs 1");
 	assert_string_not_equal(first.id, ALLOCATE(.request_id = "r").id);
 	assert_int_equal(live_slabs(), 2);
+}
+
+static size_t heap_bytes(void)
+{
+	struct mallinfo2 info = mallinfo2();
+
+	return info.uordblks + info.hblkhd;
+}
+
+TEST(forget__leaves_no_memory)
+{
+	size_t before = heap_bytes();
+
+	request_and_free("r", 1);
+	pass_ms(MAAS_LEND_REQUEST_S * 1000ull);
+	assert_in_range(heap_bytes(), 0, before + 65536);
+	ALLOCATE(.request_id = "r");
+	expect_state("slabs 1, requests 1");
 }
 
 TEST(forget__after_a_million_requests)
