@@ -424,8 +424,11 @@ MAAS_MUST_CHECK int maas_json_allocation(const json_t *object,
 MAAS_MUST_CHECK int maas_client_session_init(struct maas_client_session *session);
 void maas_client_session_fini(struct maas_client_session *session);
 
-/* Ends the thread and the session. */
+/* Ends the thread. The function that is told of a loss has returned then, and is not called again.
+ */
 void maas_client_session_stop(struct maas *maas);
+/* Ends the session at the server; the thread has ended. */
+void maas_client_session_end(struct maas *maas);
 
 /* The session's id; opens it when there is none yet. Errors: -EKEYREVOKED, as maas_reopen(). */
 MAAS_MUST_CHECK int maas_client_session_need(struct maas *maas, uint64_t deadline_ms,

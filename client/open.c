@@ -186,13 +186,14 @@ static void free_buffers(struct maas *maas)
 	LIST_INIT(&maas->buffers);
 }
 
-/* The transport stops before the session ends, and is freed after the session's thread has ended,
- * which may still call into the transport. */
+/* The session's thread ends first: the function that is told of a loss may submit operations and
+ * wait for them. The session itself ends when nothing uses its memory any more. */
 static void close_parts(struct maas *maas)
 {
+	maas_client_session_stop(maas);
 	maas->transport->stop(maas);
 	maas_queue_drop(maas);
-	maas_client_session_stop(maas);
+	maas_client_session_end(maas);
 	free_buffers(maas);
 	maas->transport->free(maas);
 	free_parts(maas);

@@ -460,6 +460,7 @@ void maas_client_session_forget(struct maas *maas)
 	struct maas_client_session *session = &maas->session;
 
 	maas_client_session_stop(maas);
+	maas_client_session_end(maas);
 	session->state = MAAS_SESSION_NONE;
 	session->id[0] = '\0';
 }
@@ -467,6 +468,10 @@ void maas_client_session_forget(struct maas *maas)
 void maas_client_session_stop(struct maas *maas)
 {
 	stop_thread(&maas->session);
+}
+
+void maas_client_session_end(struct maas *maas)
+{
 	if (maas->session.state == MAAS_SESSION_LIVE)
 		request_end(maas, maas->session.id,
 			    maas_clock_ms() + maas->options.connect_timeout_ms);

@@ -228,4 +228,39 @@ TEST(session__may_be_needed_while_its_loss_is_told)
 	assert_int_equal(told, -EKEYREVOKED);
 }
 
+/* Until maas_close() is under way, and on. */
+static void read_when_lost(void *arg, int error)
+{
+	struct maas_completion completion;
+	char byte;
+
+	lost = error;
+	nap_ms(200);
+	submit_read(RANGE(SOME_ID, 0, &byte, 1), 0, NULL);
+	*(int *)arg = maas_poll(maas, &completion, 1, 5000);
+}
+
+TEST(session__close_waits_for_who_is_told_of_the_loss)
+{
+	for (int before = 0; before <= 1; before++) {
+		int told = -1;
+		char byte;
+
+		lost = 0;
+		maas = client_open(server.url,
+				   OPTIONS(.ttl_seconds = 1, .session_lost = read_when_lost,
+					   .session_lost_arg = &told));
+		assert_int_equal(maas_reopen(maas), 0);
+		if (before) {
+			submit_read(RANGE(SOME_ID, 0, &byte, 1), 0, NULL);
+			client_done(-ENOENT);
+		}
+		restart_server();
+		AWAIT(lost);
+		maas_close(maas);
+		maas = NULL;
+		assert_int_equal(told, 1);
+	}
+}
+
 TEST_MAIN(start, client_end)
