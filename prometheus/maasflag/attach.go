@@ -99,6 +99,8 @@ func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Regist
 	n.attached.Store(a) // From now on, probes hear what it waits for.
 	if err := a.begin(ctx, stop); err != nil {
 		n.attached.Store(nil)
+		a.arriving.Close()
+		a.follower.Close()
 		return nil, errors.Join(err, m.Close())
 	}
 	return a, nil
@@ -339,7 +341,5 @@ func (a *Attachment) detach(end func(*tail.Tail)) {
 	if err := a.memory.Close(); err != nil {
 		a.logger.Warn("MaaS: could not end the session; the name is free again when its lease ends", "err", err)
 	}
-	if a.follower != nil {
-		a.follower.Close()
-	}
+	a.follower.Close()
 }

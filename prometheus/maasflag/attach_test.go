@@ -3,6 +3,8 @@
 package maasflag
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/blocks"
+	"github.com/maas-memory/maas/prometheus/tail"
 )
 
 // An older copy of a data directory: no flag frees what remote memory has in addition.
@@ -65,6 +68,36 @@ func TestAttach__a_directory_in_use_is_refused(t *testing.T) {
 	}
 	require.Len(t, segment(t, dir), 3)
 	first.Detach()
+}
+
+// A standby whose blocks cannot be put aside tries again for as long as it lives.
+func TestAttach__following_anew_leaves_nothing_open(t *testing.T) {
+	server := start(t)
+	leader := leads(t, server)
+	require.NoError(t, leader.attached.Load().memory.SetMinValidTime(5))
+	n, _ := newNode(t, server)
+	n.c.Blocks = "auto"
+	const id = "01JDX000000000000000000000"
+	block := filepath.Join(n.dir, id)
+	require.NoError(t, os.MkdirAll(filepath.Join(block, "chunks"), 0o777))
+	require.NoError(t, os.WriteFile(filepath.Join(block, "index"), nil, 0o666))
+	require.NoError(t, os.WriteFile(filepath.Join(block, "meta.json"), fmt.Appendf(nil, `{"ulid":%q,"minTime":10,"maxTime":20}`, id), 0o666))
+	require.NoError(t, os.WriteFile(filepath.Join(n.dir, "maas-replaced-blocks"), nil, 0o666))
+	fails := func() bool {
+		a, err := attach(n.c, n.dir)
+		a.Detach()
+		_, is := errors.AsType[*tail.StartOver](err)
+		return is
+	}
+	maastest.Eventually(t, "it is known where the leader's head begins", fails)
+	for range 3 {
+		require.True(t, fails())
+	}
+	for _, fd := range maastest.Must(filepath.Glob("/proc/self/fd/*"))(t) {
+		path, _ := os.Readlink(fd) // The listing's own is closed by now.
+		require.NotContains(t, path, n.dir)
+	}
+	leader.Close()
 }
 
 // compacting is a database that is compacted for as long as a test says.

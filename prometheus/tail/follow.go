@@ -110,8 +110,11 @@ func Follow(stop <-chan struct{}, m *memory.Manager, o FollowOptions) (*Follower
 	return f, nil
 }
 
-// Close releases everything but the copy, which stays.
+// Close releases everything but the copy, which stays. A nil Follower does nothing.
 func (f *Follower) Close() {
+	if f == nil {
+		return
+	}
 	f.cancel()
 	if f.current != nil {
 		_ = f.current.file.Close() // It may be closed already.
