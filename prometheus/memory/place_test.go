@@ -190,3 +190,13 @@ func TestStranger__is_refused_where_there_are_principals(t *testing.T) {
 	_, session = fence(t, server.URL, tokenOf("stranger"))
 	require.ErrorContains(t, session, "forbidden")
 }
+
+// A hand-over waits until the block that was on its way is thrown away.
+func TestWriteSynced__does_not_sync_what_could_not_be_written(t *testing.T) {
+	synced := maastest.Must(os.OpenFile(os.DevNull, os.O_WRONLY, 0))(t)
+	require.ErrorIs(t, synced.Sync(), unix.EINVAL, "else this shows nothing")
+	require.NoError(t, synced.Close())
+	err := WriteSynced(os.DevNull, func(*os.File) error { return os.ErrDeadlineExceeded })
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.NotErrorIs(t, err, unix.EINVAL)
+}

@@ -94,7 +94,10 @@ func WriteSynced(path string, write func(*os.File) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(write(f), f.Sync(), f.Close())
+	if err := write(f); err != nil { // Nobody waits for the disk to have what is thrown away.
+		return errors.Join(err, f.Close())
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // SyncDir makes renames in a directory survive a crash.
