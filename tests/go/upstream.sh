@@ -8,7 +8,7 @@ use_go
 maasd=$(realpath "$1") store=$2
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 arguments=("${@:3}")
-[ ${#arguments[@]} != 0 ] || arguments=(./tsdb)
+[ ${#arguments[@]} != 0 ] || arguments=(./tsdb ./tsdb/chunks)
 unset "${!MAAS_@}"
 
 module=github.com/prometheus/prometheus
