@@ -388,6 +388,7 @@ static void drain(struct server *server, const struct maasd_options *options)
 	maas_http_drain(server->http);
 	if (options->drain_delay_s)
 		wait_impatient(server, (int)options->drain_delay_s * 1000);
+	maas_http_close(server->http);
 	end_ms = maas_clock_ms() + options->drain_timeout_s * UINT64_C(1000);
 	while (maas_http_active(server->http)) {
 		if (maas_clock_ms() >= end_ms) {

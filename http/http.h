@@ -99,6 +99,10 @@ void maas_http_set_tls(struct maas_http *http, struct maas_tls *tls);
 /* /ready answers 503 `draining`; requests go on being served. */
 void maas_http_drain(struct maas_http *http);
 
+/* From now on requests are answered 503 `stopping`, but those that ask how the server is: once
+ * maas_http_active() was 0, no other one is carried out. */
+void maas_http_close(struct maas_http *http);
+
 /* Requests under way, data transfers included. */
 uint64_t maas_http_active(struct maas_http *http);
 

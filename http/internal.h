@@ -78,6 +78,7 @@ struct maas_http {
 	struct maas_http_listener listeners[MAAS_HTTP_MAX_LISTEN];
 	unsigned int num_daemons;
 	_Atomic bool draining;
+	_Atomic bool refusing;	      /* no request is carried out that begins now */
 	_Atomic bool stopping;	      /* no connection is accepted */
 	_Atomic bool released;	      /* and no request waits any more */
 	unsigned int ticks;	      /* maas_http_tick()'s */

@@ -97,6 +97,14 @@ static int check_place(struct maas_http_conn *conn, const char *path)
 			       "(--max-connections-per-address); close some, or try again");
 }
 
+static int check_refusing(struct maas_http_conn *conn, const char *path)
+{
+	if (!atomic_load(&conn->http->refusing) || is_vital(path))
+		return 0;
+	conn->req.close = true;
+	return maas_http_fail(conn, -ECANCELED, NULL);
+}
+
 static bool is_json(const char *type)
 {
 	return type && !strncasecmp(type, "application/json", 16) &&
@@ -155,7 +163,8 @@ static int begin(struct maas_http_conn *conn, const char *url, const char *metho
 	int r;
 
 	reset(conn, url, method);
-	atomic_fetch_add_explicit(&conn->http->metrics.active, 1, memory_order_relaxed);
+	/* Before check_refusing(): who refuses, and then sees none active, misses none. */
+	atomic_fetch_add(&conn->http->metrics.active, 1);
 	r = maas_http_head_read(conn, method, url, version);
 	if (!req->chunked)
 		maas_http_head_closed(conn);
@@ -165,6 +174,8 @@ static int begin(struct maas_http_conn *conn, const char *url, const char *metho
 		r = check_arguments(conn);
 	if (!r)
 		r = check_place(conn, url);
+	if (!r)
+		r = check_refusing(conn, url);
 	if (!r) {
 		find_call(conn, url);
 		r = maas_http_identify(conn);

@@ -285,9 +285,14 @@ void maas_http_drain(struct maas_http *http)
 	atomic_store_explicit(&http->draining, true, memory_order_relaxed);
 }
 
+void maas_http_close(struct maas_http *http)
+{
+	atomic_store(&http->refusing, true);
+}
+
 uint64_t maas_http_active(struct maas_http *http)
 {
-	return atomic_load_explicit(&http->metrics.active, memory_order_relaxed);
+	return atomic_load(&http->metrics.active);
 }
 
 /* The library cannot stop while requests are suspended. */

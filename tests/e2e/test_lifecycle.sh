@@ -58,11 +58,53 @@ kill -TERM "$SERVER"
 wait_server 143
 cut_off
 
+step 'what is still carried out is answered'
+shm=$(mktemp -d /dev/shm/maas-e2e.XXXXXX)
+remove+=("$shm")
+kept=(--memory-file "$shm/memory" --rdma off)
+start_server "${kept[@]}" --log-level error
+python3 - "${URL#http://}" "$SERVER" >"$WORK/known" <<'EOF'
+import http.client, json, os, signal, sys, threading, time
+
+def allocate_and_free(known):
+    connection = http.client.HTTPConnection(sys.argv[1], timeout=10)
+    connection.connect()
+    connection.auto_open = False
+    try:
+        while True:
+            connection.request("POST", "/allocate", '{"size_bytes":1}', {"Content-Type": "application/json"})
+            answer = json.load(connection.getresponse())
+            if "id" not in answer:
+                return
+            known.append(answer["id"])
+            connection.request("DELETE", "/allocate/" + known[-1])
+            connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        pass
+
+known = []
+threads = [threading.Thread(target=allocate_and_free, args=[known]) for _ in range(8)]
+for thread in threads:
+    thread.start()
+time.sleep(0.5)
+os.kill(int(sys.argv[2]), signal.SIGTERM)
+for thread in threads:
+    thread.join()
+print(*known, sep="\n")
+EOF
+wait_server 0
+[ -s "$WORK/known" ] || fail 'no client got memory'
+start_server "${kept[@]}"
+request GET /allocations
+equal 'memory that no client knows of' '' "$(comm -13 <(sort "$WORK/known") <(jq -r '.allocations[].id' <<<"$BODY" | sort))"
+stop_server
+
 step 'a delay for the load balancer'
 start_server --drain-delay 2
 at=$(date +%s%3N)
 kill -TERM "$SERVER"
 wait_for 1 not_ready
+answered 200 request GET /allocations
 wait_server 0
 between 'ms until its end' 1900 60000 $(($(date +%s%3N) - at))
 
