@@ -346,10 +346,15 @@ static void on_hangup(struct server *server)
 /* The signal that asks for the end, or 0 after `timeout_ms`. */
 static int wait_signal(struct server *server, int timeout_ms)
 {
-	const struct timespec timeout = {timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
+	const uint64_t end_ms = maas_clock_ms() + (uint64_t)timeout_ms;
 	int signal;
 
 	for (;;) {
+		uint64_t now_ms = maas_clock_ms();
+		uint64_t left_ms = now_ms < end_ms ? end_ms - now_ms : 0;
+		struct timespec timeout = {(time_t)(left_ms / 1000),
+					   (long)(left_ms % 1000) * 1000000L};
+
 		signal = sigtimedwait(&server->signals, NULL, &timeout);
 		if (signal == SIGHUP)
 			on_hangup(server);
