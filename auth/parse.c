@@ -101,6 +101,11 @@ static int take_peer(struct parser *parser, const char *word, const char *value)
 
 	if (r)
 		return r;
+	if (id == 65534)
+		return refuse(parser,
+			      "%s=65534 stands for %s of other namespaces and proves nothing; "
+			      "use a token",
+			      word, peer.group ? "groups" : "users");
 	peer.id = (uint32_t)id;
 	if (grow(&auth->peers, auth->num_peers, sizeof(peer)))
 		return -ENOMEM;

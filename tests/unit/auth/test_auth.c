@@ -123,7 +123,7 @@ TEST(line__has_proofs_rights_and_quotas)
 
 TEST(peer__of_another_namespace_is_nobody)
 {
-	struct maas_auth *auth = parse("a uid=65534 gid=65534 owner=a");
+	struct maas_auth *auth = parse("a uid=1 gid=1 owner=a");
 
 	assert_null(maas_auth_by_peer(auth, 65534, 65534, &proof));
 }
@@ -273,6 +273,8 @@ TEST(refused__with_the_line_and_the_remedy)
 		{"a uid=1 read=\xc3\xa4", "owner names of"},
 		{"a uid=-1 owner=a", "uid takes a number up to 4294967294, not -1"},
 		{"a uid=4294967295 owner=a", "uid takes a number"},
+		{"a uid=65534 owner=a", "uid=65534 stands for users of other"},
+		{"a gid=65534 owner=a", "gid=65534 stands for groups of other"},
 		{"a uid=1x", "uid takes a number up to 4294967294, not 1x"},
 		{"a gid= owner=a", "gid takes a number"},
 		{TOKEN, "here stands a token itself"},
