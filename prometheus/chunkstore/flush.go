@@ -17,7 +17,7 @@ import (
 	"github.com/maas-memory/maas/prometheus/tail"
 )
 
-// maxFlush is the most that one request writes, unless a single chunk is larger.
+// maxFlush is the most that a batch holds, unless a single chunk is larger.
 const maxFlush = memory.MaxPiece
 
 // errLost ends the process: chunks that it wrote are nowhere but in the log.
@@ -163,28 +163,18 @@ func (r *Remote) writeSealed(look uint64) error {
 			return nil
 		}
 		b = b.atMost(r.memory.PieceSize(), f.file.Len() == 0)
-		if err := r.memory.Write("append", len(b.data), func(ctx context.Context, c *memory.Conn) error {
-			return r.append(ctx, c, f, b)
+		if err := r.memory.Append(r.arenaNow(), f.file, b.data, func(publish func()) { // A reader sees this as one step.
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			publish()
+			f.written(len(b.data), b.chunks)
+			f.since = time.Now()
 		}); err != nil {
 			return err
 		}
 		r.memory.Metrics().ChunksWritten.Add(float64(b.chunks))
 		r.memory.Metrics().BytesWritten.WithLabelValues(remotefile.Chunks.String()).Add(float64(len(b.data)))
 	}
-}
-
-// append makes bytes remote and removes them from the pending ones; a reader sees this as one step.
-func (r *Remote) append(ctx context.Context, c *memory.Conn, f *remoteFile, b batch) error {
-	if r.memory.Arena() != r.arenaNow() {
-		return fmt.Errorf("the server has other memory than before: %w", remotefile.ErrFreed)
-	}
-	return f.file.AppendThen(ctx, c, b.data, func(publish func()) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		publish()
-		f.written(len(b.data), b.chunks)
-		f.since = time.Now()
-	})
 }
 
 // nextPending finds the first file with pending chunks, and its next batch, if that batch does not have to wait

@@ -22,7 +22,7 @@ type remoteFile struct {
 	since   time.Time
 }
 
-// batch is the most that one request writes: whole records, so that remote memory never ends inside of a record.
+// batch is the most that is written at once: whole records, so that remote memory never ends inside of a record.
 // Its bytes do not change; more may be appended until the batch waits for a look at the log.
 type batch struct {
 	data   []byte

@@ -206,6 +206,20 @@ func TestRemote__chunks_arrive_over_a_slow_link(t *testing.T) {
 	checkIterates(t, s, all)
 }
 
+// Its bytes take longer than a lease leaves to a write.
+func TestRemote__a_chunk_of_many_pieces_arrives(t *testing.T) {
+	s := newRemote(t, RemoteOptions{})
+	data := make([]byte, 20<<20)
+	s.rnd.Read(data)
+	large := maastest.Must(chunkenc.FromData(chunkenc.EncXOR, data))(t)
+	all := append(s.write(10), writeChunk(t, s, listed{series: 1}, large))
+	all = append(all, s.write(10)...)
+	s.arrives()
+	require.True(t, s.m.Up())
+	s.restart(RemoteOptions{})
+	s.holds(all)
+}
+
 func TestBatch__its_beginning_has_whole_records(t *testing.T) {
 	f := remoteFile{pending: []batch{{data: make([]byte, headchunk.FileHeaderSize)}}}
 	for i := range 3 {

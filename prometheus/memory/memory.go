@@ -338,8 +338,8 @@ func (m *Manager) Read(op string, timeout time.Duration, call func(context.Conte
 	return m.do(op, timeout, false, call)
 }
 
-// Write runs a call that changes what the server holds, and that carries size bytes: PieceSize at most, if the caller
-// can choose.
+// Write runs a call that changes what the server holds, and that carries size bytes: PieceSize at most, because the lease
+// has to outlive the time that they may take.
 func (m *Manager) Write(op string, size int, call func(context.Context, *Conn) error) error {
 	return m.do(op, Patience(size), true, func(ctx context.Context, c *Conn) error {
 		begun := time.Now()

@@ -152,6 +152,9 @@ func (f *File) write(ctx context.Context, mem Memory, p []byte, flags uint16, th
 			e.length += uint32(n)
 			p = p[n:]
 		}
+	}
+	for i := range changed { // Behind all bytes, so that nobody finds a part of p where its bytes arrive piece by piece.
+		e := &changed[i]
 		e.extra = f.extra
 		if i == len(changed)-1 {
 			e.flags |= flags

@@ -206,6 +206,31 @@ func TestFile__every_failed_call_leaves_a_prefix(t *testing.T) {
 	}
 }
 
+// headless is a memory that writes the bytes of a file, and then fails.
+type headless struct{ Memory }
+
+func (h headless) WriteV(ctx context.Context, r []maas.Range) error {
+	last := 0
+	for i := range r {
+		if r[i].Offset >= HeaderSize {
+			last = i + 1
+		}
+	}
+	return errors.Join(h.Memory.WriteV(ctx, r[:last]), errInjected)
+}
+
+// A reader of chunks wants whole ones.
+func TestFile__nobody_finds_a_part_of_what_is_being_appended(t *testing.T) {
+	c := client(t)
+	b := random(1, 9*mib)
+	f := written(t, c, 1, Name{Kind: Chunks}, b[:10])
+	require.ErrorIs(t, f.Append(ctx, headless{c}, b[10:]), errInjected)
+	found := list(t, c).Files[0]
+	require.Equal(t, b[:10], content(t, c, found))
+	require.NoError(t, f.Append(ctx, c, b[10:]))
+	require.Equal(t, b, content(t, c, only(t, c)))
+}
+
 func TestFile__gaps_and_strangers_are_orphans(t *testing.T) {
 	c := client(t)
 	f := written(t, c, 2, Name{Kind: WAL}, random(1, 2*mib))

@@ -413,9 +413,7 @@ func (t *Tail) copyPiece(file *os.File, r *remoteFile, f localFile) (int, error)
 	if err != nil || len(b) == 0 {
 		return 0, err
 	}
-	if err := t.memory.Write("append", len(b), func(ctx context.Context, c *memory.Conn) error {
-		return r.file.Append(ctx, c, b)
-	}); err != nil {
+	if err := t.memory.Append(t.arena, r.file, b, func(publish func()) { publish() }); err != nil {
 		return 0, err
 	}
 	metrics := t.memory.Metrics()

@@ -21,6 +21,7 @@ import (
 
 	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/headchunk"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
 	"github.com/maas-memory/maas/prometheus/test/shared"
@@ -70,6 +71,23 @@ func TestTail__looks_at_the_log_between_chunks_over_a_slow_link(t *testing.T) {
 	s := newStepper(slow, slow.open(), mirrored)
 	require.True(t, s.look(), "there is more to copy")
 	require.NotEmpty(t, d.chunks())
+}
+
+// Its bytes take longer than a lease leaves to a write.
+func TestTail__copies_a_record_of_many_pieces(t *testing.T) {
+	d := newDataDir(t)
+	d.append(walZero, 100)
+	b := chunkFile(1, 1, make([]byte, 20*memory.MaxPiece))
+	d.write("chunks_head/000001", append(b, chunkFile(1, 2, []byte{0, 1, 1})[headchunk.FileHeaderSize:]...))
+	slow := d.slowed(4 << 20)
+	s := newStepper(slow, slow.open(), mirrored)
+	for s.look() {
+	}
+	require.True(t, s.memory.Up())
+	want := d.read("chunks_head/000001")
+	got := make([]byte, len(want))
+	require.NoError(t, d.client.ReadV(t.Context(), d.rangesOf(remotefile.Name{Kind: remotefile.Chunks, Number: 1}, got, 0)))
+	require.Equal(t, want, got)
 }
 
 func TestTail__copies_again_what_the_server_lost(t *testing.T) {
