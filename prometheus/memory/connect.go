@@ -30,7 +30,7 @@ func (m *Manager) run(ctx context.Context) {
 	verifying.Go(func() { m.verifyAgain(ctx) })
 	defer verifying.Wait()
 	for {
-		m.renewLeases()
+		m.renewLeases(ctx)
 		interval := healthInterval
 		if !m.up.Load() {
 			interval = m.retryIn()
@@ -191,13 +191,11 @@ func (m *Manager) use(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	short, cancel := context.WithTimeout(ctx, stepTimeout)
-	defer cancel()
 	if m.freeAt != "" && m.freeAt != h.BootID {
 		_ = m.closeClient() // The server was restarted since it was asked: its leader, if alive, gets the name back.
 		return errMayLive
 	}
-	if mayLive, err := m.predecessorMayLive(short, c, h.UptimeSeconds); err != nil {
+	if mayLive, err := m.predecessorMayLive(ctx, c, h.UptimeSeconds); err != nil {
 		return err
 	} else if mayLive {
 		_ = m.closeClient() // The predecessor, if alive, gets its name back.

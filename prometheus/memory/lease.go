@@ -40,14 +40,14 @@ func (m *Manager) lifetime(o *maas.AllocateOptions) {
 
 // renewLeases renews all leases of this owner when that is due, also those from a time when the name was made up,
 // if a name is given now. A failure opens the breaker, or is tried again soon, like any other.
-func (m *Manager) renewLeases() {
+func (m *Manager) renewLeases(ctx context.Context) {
 	if !m.up.Load() || since(m.leases.renewed) < m.o.Lease/renewals {
 		return
 	}
 	begun := time.Now()
 	var lent []maas.Allocation
-	if err := m.Read("list", writeTimeout, func(ctx context.Context, c *Conn) (err error) {
-		lent, err = c.List(ctx, m.o.Owner)
+	if err := m.list(ctx, func(mem stepwise) (err error) {
+		lent, err = mem.List(ctx, m.o.Owner)
 		return err
 	}); err != nil {
 		return

@@ -4,6 +4,8 @@ package memory
 
 import (
 	"context"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,10 +68,10 @@ func TestLease__all_are_renewed_when_it_is_time(t *testing.T) {
 		require.NoError(t, allocate(m, 1000))
 	}
 	m.leases.renewed = time.Now()
-	m.renewLeases()
+	m.renewLeases(t.Context())
 	require.Zero(t, calls(t, m, "renew"), "it is not time")
 	m.leases.renewed = time.Now().Add(-m.o.Lease / renewals)
-	m.renewLeases()
+	m.renewLeases(t.Context())
 	require.Equal(t, uint64(3), calls(t, m, "renew"))
 	require.Less(t, time.Since(m.leases.renewed), m.o.Lease/renewals)
 
@@ -78,7 +80,7 @@ func TestLease__all_are_renewed_when_it_is_time(t *testing.T) {
 	next := watched(t, Options{URL: server.URL, Owner: m.Owner(), Dir: m.o.Dir})
 	next.leases.renewed = time.Time{}
 	before := calls(t, next, "renew")
-	next.renewLeases()
+	next.renewLeases(t.Context())
 	require.Equal(t, before+3, calls(t, next, "renew"))
 	require.True(t, next.Up())
 }
@@ -86,7 +88,7 @@ func TestLease__all_are_renewed_when_it_is_time(t *testing.T) {
 // Nobody reads old memory, so nobody would miss it.
 func TestLease__what_lapsed_while_the_server_was_away_is_noticed(t *testing.T) {
 	m := watched(t, Options{URL: maastest.Start(t).URL})
-	m.renewLeases()
+	m.renewLeases(t.Context())
 	arena := m.Arena()
 	m.trip(maas.ErrSessionLost)
 	require.NoError(t, m.connect(context.Background()))
@@ -96,4 +98,27 @@ func TestLease__what_lapsed_while_the_server_was_away_is_noticed(t *testing.T) {
 	m.leases.renewed = time.Now().Add(-m.o.Lease)
 	require.NoError(t, m.connect(context.Background()))
 	require.NotSame(t, arena, m.Arena(), "everything is looked up anew")
+}
+
+// Each page is answered in time, and all of them take longer than any one may.
+func TestList__the_time_limit_is_for_a_page(t *testing.T) {
+	server := maastest.Start(t)
+	_, err := shared.Client(t, server.URL).Allocate(context.Background(), maas.AllocateOptions{Size: 1 << 10, Count: 2001, Owner: "me"})
+	require.NoError(t, err)
+	var pages atomic.Int32
+	slow := maastest.Proxy(t, server.URL, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		if r.URL.Path == "/allocations" {
+			pages.Add(1)
+			time.Sleep(stepTimeout/3 + 100*time.Millisecond)
+		}
+		serve(w, r)
+	})
+	m := watched(t, Options{URL: slow, Owner: "me"})
+	require.True(t, m.Up())
+	require.Len(t, m.Arena().Listing.Orphans, 2001)
+	before := pages.Load()
+	m.renewLeases(t.Context())
+	require.True(t, m.Up())
+	require.Equal(t, before+3, pages.Load())
+	require.NotZero(t, m.leases.renewed)
 }

@@ -164,7 +164,7 @@ type Manager struct {
 func (o *Options) client() maas.Options {
 	c := o.Proof
 	c.URL, c.Name, c.Exclusive, c.SessionTTL = o.URL, o.Owner, true, SessionTTL
-	c.Transport, c.Timeout = o.Transport, 5*time.Second
+	c.Transport, c.Timeout = o.Transport, stepTimeout
 	return c
 }
 

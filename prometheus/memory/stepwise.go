@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// stepTimeout bounds each request while the server's memory is listed.
+	// stepTimeout bounds each request of the client, and each while the server's memory is listed.
 	stepTimeout = 5 * time.Second
 	// ReadTimeout bounds a request that nobody waits for.
 	ReadTimeout = 10 * time.Second
@@ -58,15 +58,8 @@ func ReadFile(ctx context.Context, mem remotefile.Memory, f *remotefile.File, p 
 }
 
 // stepwise gives each request that reads the server's memory a time limit of its own, so that the total may take
-// as long as it must.
+// as long as it must. The client's List has one for each page.
 type stepwise struct{ *maas.Client }
-
-// List is the client's List.
-func (s stepwise) List(ctx context.Context, owner string) ([]maas.Allocation, error) {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
-	defer cancel()
-	return s.Client.List(ctx, owner)
-}
 
 // ReadV is the client's ReadV.
 func (s stepwise) ReadV(ctx context.Context, ranges []maas.Range) error {
@@ -77,15 +70,25 @@ func (s stepwise) ReadV(ctx context.Context, ranges []maas.Range) error {
 
 // List lists all that the server holds of this owner while others write to it and free it. An allocation that is
 // not found is no failure of the server; the caller lists again.
-func (m *Manager) List(ctx context.Context) (*remotefile.Listing, error) {
+func (m *Manager) List(ctx context.Context) (l *remotefile.Listing, err error) {
+	err = m.list(ctx, func(mem stepwise) error {
+		l, err = remotefile.List(ctx, mem, m.o.Owner)
+		return err
+	})
+	return l, err
+}
+
+func (m *Manager) list(ctx context.Context, call func(stepwise) error) error {
 	c := m.client.Load()
 	if c == nil || !m.up.Load() {
-		return nil, m.downErr()
+		return m.downErr()
 	}
-	l, err := remotefile.List(ctx, stepwise{c}, m.o.Owner)
+	failed, begun := m.o.Metrics.Errors.WithLabelValues("list"), time.Now()
+	err := call(stepwise{c})
+	m.o.Metrics.Durations.WithLabelValues("list").Observe(time.Since(begun).Seconds())
 	if err != nil && ctx.Err() == nil && !maas.IsNotFound(err) {
-		m.o.Metrics.Errors.WithLabelValues("list").Inc()
+		failed.Inc()
 		m.judge(err, errors.Is(err, context.DeadlineExceeded))
 	}
-	return l, err
+	return err
 }
