@@ -92,6 +92,8 @@ static int take_number(struct parser *parser, const char *word, const char *valu
 	return 0;
 }
 
+#define NOBODY 65534u /* what the kernel says where an id of another namespace has none here */
+
 static int take_peer(struct parser *parser, const char *word, const char *value)
 {
 	struct maas_auth *auth = parser->auth;
@@ -101,7 +103,7 @@ static int take_peer(struct parser *parser, const char *word, const char *value)
 
 	if (r)
 		return r;
-	if (id == 65534)
+	if (id == NOBODY)
 		return refuse(parser,
 			      "%s=65534 stands for %s of other namespaces and proves nothing; "
 			      "use a token",

@@ -15,9 +15,6 @@ static_assert(sizeof(((struct maas_auth_known *)0)->digest) == crypto_shorthash_
 static_assert(sizeof(((struct maas_auth *)0)->known_key) == crypto_shorthash_siphashx24_KEYBYTES,
 	      "");
 
-/* What the kernel says where an id of another namespace has none here. */
-#define NOBODY 65534u
-
 /* RFC 1035, 2.3.4, and what names of hosts are made of, "_" included. */
 #define MAX_HOST     253
 #define HOST_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
@@ -110,7 +107,7 @@ static const struct maas_auth_peer *find_peer(const struct maas_auth *auth, bool
 {
 	struct maas_auth_peer key = {.group = group, .id = id};
 
-	if (id == NOBODY || id == UINT32_MAX || !auth->num_peers)
+	if (!auth->num_peers)
 		return NULL;
 	return bsearch(&key, auth->peers, auth->num_peers, sizeof(key), maas_auth_compare_peers);
 }

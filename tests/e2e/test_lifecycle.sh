@@ -105,12 +105,10 @@ at=$(date +%s%3N)
 kill -TERM "$SERVER"
 wait_for 1 not_ready
 answered 200 request GET /allocations
-for _ in 1 2; do
-	sleep 0.8
-	kill -HUP "$SERVER"
-done
+while sleep 0.8; do kill -HUP "$SERVER" || break; done 2>/dev/null &
 wait_server 0
-between 'ms until its end' 1900 3200 $(($(date +%s%3N) - at))
+wait
+between 'ms until its end' 1900 60000 $(($(date +%s%3N) - at))
 
 step 'with nothing to do it ends at once'
 start_server

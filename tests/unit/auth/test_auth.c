@@ -121,13 +121,6 @@ TEST(line__has_proofs_rights_and_quotas)
 	assert_null(maas_auth_by_name(auth, "b"));
 }
 
-TEST(peer__of_another_namespace_is_nobody)
-{
-	struct maas_auth *auth = parse("a uid=1 gid=1 owner=a");
-
-	assert_null(maas_auth_by_peer(auth, 65534, 65534, &proof));
-}
-
 TEST(cert__is_found_by_its_name_exactly)
 {
 	struct maas_auth *auth = parse("a cert=Prom-A.example cert=spiffe://x/A owner=a\n"
