@@ -15,10 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/log_ring.h"
+#include "base/thread.h"
 
 #define WAKE_BYTES (16u << 10) /* so much is not kept for DELAY_MS */
 #define DELAY_MS   100	       /* how long a line may wait for others to be written with it */
@@ -103,26 +103,6 @@ static void tell_dropped(void)
 }
 
 /* ---- writing; the caller holds the lock, which is free while the kernel works */
-
-/* False when the time is over. */
-static bool wait_until(pthread_cond_t *cond, const struct timespec *deadline)
-{
-	return pthread_cond_clockwait(cond, &out.lock, CLOCK_MONOTONIC, deadline) != ETIMEDOUT;
-}
-
-static struct timespec deadline_in(unsigned int ms)
-{
-	struct timespec at;
-
-	clock_gettime(CLOCK_MONOTONIC, &at);
-	at.tv_sec += ms / 1000;
-	at.tv_nsec += ms % 1000 * 1000000L;
-	if (at.tv_nsec >= 1000000000L) {
-		at.tv_sec++;
-		at.tv_nsec -= 1000000000L;
-	}
-	return at;
-}
 
 /* Returns how many bytes were written; -EAGAIN after DELAY_MS in which `fd` took none. Only a
  * descriptor of our own is ever non-blocking. */
@@ -231,12 +211,12 @@ static void notice(bool urgent)
 /* The caller holds the lock. */
 static void flush(void)
 {
-	const struct timespec deadline = deadline_in(GIVE_UP_MS);
+	uint64_t deadline_ms = maas_clock_ms() + GIVE_UP_MS;
 	uint64_t goal = out.ring.added;
 
 	if (out.ring.taken < goal)
 		notice(true);
-	while (out.ring.taken < goal && wait_until(&out.done, &deadline))
+	while (out.ring.taken < goal && maas_cond_wait_until(&out.done, &out.lock, deadline_ms))
 		;
 }
 
@@ -354,14 +334,15 @@ void maas_log_reopen(void)
 
 static void wait_for_lines(void)
 {
-	struct timespec deadline;
+	uint64_t deadline_ms;
 
 	out.asleep = true;
 	while (out.ring.added == out.ring.taken && !out.reopen && !out.stop)
 		pthread_cond_wait(&out.wake, &out.lock);
 	out.asleep = false;
-	deadline = deadline_in(DELAY_MS);
-	while (!out.urgent && !out.reopen && !out.stop && wait_until(&out.wake, &deadline))
+	deadline_ms = maas_clock_ms() + DELAY_MS;
+	while (!out.urgent && !out.reopen && !out.stop &&
+	       maas_cond_wait_until(&out.wake, &out.lock, deadline_ms))
 		;
 	out.urgent = false;
 }
@@ -408,16 +389,16 @@ int maas_log_start(void)
 
 void maas_log_stop(void)
 {
-	struct timespec deadline;
+	uint64_t deadline_ms;
 
 	maas_log_flush();
-	deadline = deadline_in(3 * DELAY_MS);
+	deadline_ms = maas_clock_ms() + UINT64_C(3) * DELAY_MS;
 	pthread_mutex_lock(&out.lock);
 	if (out.threaded) {
 		out.stop = true;
 		pthread_cond_signal(&out.wake);
 	}
-	while (out.threaded && wait_until(&out.done, &deadline))
+	while (out.threaded && maas_cond_wait_until(&out.done, &out.lock, deadline_ms))
 		;
 	pthread_mutex_unlock(&out.lock);
 }

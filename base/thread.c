@@ -6,24 +6,12 @@
 
 #include "base/thread.h"
 
-int maas_cond_init(pthread_cond_t *cond)
-{
-	pthread_condattr_t attr;
-	int error;
-
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	error = pthread_cond_init(cond, &attr);
-	pthread_condattr_destroy(&attr);
-	return -error;
-}
-
 bool maas_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t ms)
 {
 	struct timespec until = {.tv_sec = (time_t)(ms / 1000),
 				 .tv_nsec = (long)(ms % 1000) * 1000000L};
 
-	return pthread_cond_timedwait(cond, lock, &until) != ETIMEDOUT;
+	return pthread_cond_clockwait(cond, lock, CLOCK_MONOTONIC, &until) != ETIMEDOUT;
 }
 
 int maas_thread_start(pthread_t *ret_thread, void *(*run)(void *), void *arg)

@@ -10,8 +10,6 @@
 /* Starts a thread that takes no signals. Returns -errno. */
 MAAS_MUST_CHECK int maas_thread_start(pthread_t *ret_thread, void *(*run)(void *), void *arg);
 
-/* A condition variable whose waits end by CLOCK_MONOTONIC. Returns -errno. */
-MAAS_MUST_CHECK int maas_cond_init(pthread_cond_t *cond);
 /* As pthread_cond_timedwait(3), until maas_clock_ms() is `ms`; false when that has come. */
 bool maas_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t ms);
 

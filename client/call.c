@@ -16,19 +16,13 @@
 
 int maas_pool_init(struct maas_pool *pool, uint32_t max)
 {
-	int r;
-
 	pool->max = max;
 	pool->num_idle = 0;
 	pool->num_open = 0;
 	pool->idle = calloc(max, sizeof(*pool->idle));
 	if (!pool->idle)
 		return -ENOMEM;
-	r = maas_cond_init(&pool->freed);
-	if (r) {
-		free(pool->idle);
-		return r;
-	}
+	pthread_cond_init(&pool->freed, NULL);
 	pthread_mutex_init(&pool->lock, NULL);
 	return 0;
 }

@@ -421,7 +421,7 @@ MAAS_MUST_CHECK int maas_json_allocation(const json_t *object,
 
 /* ---- session */
 
-MAAS_MUST_CHECK int maas_client_session_init(struct maas_client_session *session);
+void maas_client_session_init(struct maas_client_session *session);
 void maas_client_session_fini(struct maas_client_session *session);
 
 /* Ends the thread. The function that is told of a loss has returned then, and is not called again.

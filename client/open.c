@@ -146,21 +146,15 @@ static int open_parts(struct maas *maas)
 	r = maas_pool_init(&maas->pool, maas->options.max_connections);
 	if (r)
 		return maas_fail(r, "out of memory");
-	r = maas_client_session_init(&maas->session);
-	if (r)
-		goto err_pool;
 	r = maas_queue_init(&maas->queue, maas->options.max_submitted);
-	if (r)
-		goto err_session;
+	if (r) {
+		maas_pool_fini(&maas->pool);
+		return r;
+	}
+	maas_client_session_init(&maas->session);
 	pthread_mutex_init(&maas->buffer_lock, NULL);
 	LIST_INIT(&maas->buffers);
 	return 0;
-
-err_session:
-	maas_client_session_fini(&maas->session);
-err_pool:
-	maas_pool_fini(&maas->pool);
-	return r;
 }
 
 static void free_parts(struct maas *maas)

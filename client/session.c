@@ -15,15 +15,11 @@
 #define THIRDS	  3	    /* of the lease: one until a renewal is sent, one for its answer */
 #define MAX_TTL_S 31622400u /* 366 days: no server grants more */
 
-int maas_client_session_init(struct maas_client_session *session)
+void maas_client_session_init(struct maas_client_session *session)
 {
-	int r = maas_cond_init(&session->changed);
-
-	if (r)
-		return maas_fail(r, "out of memory");
+	pthread_cond_init(&session->changed, NULL);
 	pthread_mutex_init(&session->open_lock, NULL);
 	pthread_mutex_init(&session->lock, NULL);
-	return 0;
 }
 
 void maas_client_session_fini(struct maas_client_session *session)

@@ -87,6 +87,13 @@ static void *keep_house(void *arg)
 	return NULL;
 }
 
+static void free_housekeeping(struct maasd_housekeeping *housekeeping)
+{
+	pthread_mutex_destroy(&housekeeping->lock);
+	pthread_cond_destroy(&housekeeping->wake);
+	free(housekeeping);
+}
+
 int maasd_housekeeping_start(const struct maasd_housekeeping_options *options,
 			     struct maasd_housekeeping **ret_housekeeping)
 {
@@ -96,21 +103,13 @@ int maasd_housekeeping_start(const struct maasd_housekeeping_options *options,
 	if (!housekeeping)
 		return -ENOMEM;
 	housekeeping->options = *options;
-	r = maas_cond_init(&housekeeping->wake);
-	if (r)
-		goto err_free;
+	pthread_cond_init(&housekeeping->wake, NULL);
 	pthread_mutex_init(&housekeeping->lock, NULL);
 	r = maas_thread_start(&housekeeping->thread, keep_house, housekeeping);
 	if (r)
-		goto err_destroy;
-	*ret_housekeeping = housekeeping;
-	return 0;
-
-err_destroy:
-	pthread_mutex_destroy(&housekeeping->lock);
-	pthread_cond_destroy(&housekeeping->wake);
-err_free:
-	free(housekeeping);
+		free_housekeeping(housekeeping);
+	else
+		*ret_housekeeping = housekeeping;
 	return r;
 }
 
@@ -123,7 +122,5 @@ void maasd_housekeeping_stop(struct maasd_housekeeping *housekeeping)
 	pthread_cond_signal(&housekeeping->wake);
 	pthread_mutex_unlock(&housekeeping->lock);
 	pthread_join(housekeeping->thread, NULL);
-	pthread_mutex_destroy(&housekeeping->lock);
-	pthread_cond_destroy(&housekeeping->wake);
-	free(housekeeping);
+	free_housekeeping(housekeeping);
 }

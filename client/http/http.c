@@ -27,13 +27,12 @@ static int start_http(struct maas *maas, uint64_t deadline_ms)
 	struct maas_http_client *http = calloc(1, sizeof(*http));
 
 	(void)deadline_ms; /* connects when it is needed */
-	if (!http || maas_cond_init(&http->completed)) {
-		free(http);
+	if (!http)
 		return maas_fail(-ENOMEM, "out of memory");
-	}
 	http->maas = maas;
 	TAILQ_INIT(&http->running);
 	TAILQ_INIT(&http->waiting);
+	pthread_cond_init(&http->completed, NULL);
 	pthread_mutex_init(&http->lock, NULL);
 	maas->http = http;
 	return 0;

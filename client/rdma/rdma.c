@@ -68,11 +68,7 @@ static int new_rdma(struct maas *maas)
 	rdma->wake_fd = -1;
 	TAILQ_INIT(&rdma->waiting);
 	TAILQ_INIT(&rdma->todo);
-	if (maas_cond_init(&rdma->changed)) {
-		free(rdma);
-		maas->rdma = NULL;
-		return maas_fail(r, "out of memory");
-	}
+	pthread_cond_init(&rdma->changed, NULL);
 	pthread_mutex_init(&rdma->wait_lock, NULL);
 	rdma->num_ops = maas->options.max_submitted + MAAS_RDMA_WAITS;
 	rdma->ops = calloc(rdma->num_ops, sizeof(*rdma->ops));
