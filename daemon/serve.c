@@ -47,7 +47,6 @@ struct maas_slab_options maasd_serve_slab_options(const struct maasd_options *op
 		.class_bytes = options->class_bytes,
 		.num_classes = options->num_classes,
 		.extent_bytes = options->extent_bytes,
-		.dir_fd = -1,
 		.prealloc = serving && options->prealloc,
 		.file = serving ? options->memory_file : NULL,
 	};

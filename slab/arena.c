@@ -20,7 +20,7 @@ static int find_fs(const struct maas_slab_options *options, struct statfs *fs)
 	int r;
 
 	if (!options->file)
-		return options->dir_fd >= 0 ? fstatfs(options->dir_fd, fs) : 0;
+		return 0;
 	path = strdup(options->file);
 	if (!path)
 		return -1;
@@ -36,20 +36,6 @@ int maas_slab_arena_fs(const struct maas_slab_options *options, struct statfs *r
 	if (find_fs(options, &fs) < 0)
 		return -errno;
 	*ret_fs = fs;
-	return 0;
-}
-
-int maas_slab_arena_unnamed(int dir_fd, int *ret_fd)
-{
-	int fd;
-
-	if (dir_fd < 0)
-		fd = memfd_create("maas-arena", MFD_CLOEXEC);
-	else
-		fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
-	*ret_fd = fd;
 	return 0;
 }
 

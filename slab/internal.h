@@ -319,8 +319,6 @@ void maas_slab_class_init(struct maas_slab_class *class, uint64_t slab_bytes,
 /* The file system of the pool's bytes; all zero for a memfd. Errors: errno of fstatfs(2). */
 MAAS_MUST_CHECK int maas_slab_arena_fs(const struct maas_slab_options *options,
 				       struct statfs *ret_fs);
-/* A file without a name for the bytes. Owns: the caller. Errors: of memfd_create(2), openat(2). */
-MAAS_MUST_CHECK int maas_slab_arena_unnamed(int dir_fd, int *ret_fd);
 /* Reserves `bytes` of `fd`, which is the arena's from then on, even on failure. No page is
  * allocated. Errors: of mmap(2). */
 MAAS_MUST_CHECK int maas_slab_arena_open(struct maas_slab_arena *arena, int fd, uint64_t bytes);

@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "slab/internal.h"
 
@@ -16,13 +17,15 @@ static int explain(char *error, const char *what, int r)
 static int open_files(const struct maas_slab *slab, const struct maas_slab_options *options,
 		      char *error, struct maas_slab_file *ret_file)
 {
-	int r;
-
 	if (options->file)
 		return maas_slab_file_open(&slab->geo, options->file, error, ret_file);
-	*ret_file = (struct maas_slab_file){.slots_fd = -1};
-	r = maas_slab_arena_unnamed(options->dir_fd, &ret_file->bytes_fd);
-	return r ? explain(error, "--max-pool-size: cannot make the pool's memory", r) : 0;
+	*ret_file = (struct maas_slab_file){
+		.bytes_fd = memfd_create("maas-arena", MFD_CLOEXEC),
+		.slots_fd = -1,
+	};
+	if (ret_file->bytes_fd < 0)
+		return explain(error, "--max-pool-size: cannot make the pool's memory", -errno);
+	return 0;
 }
 
 static int open_memory(struct maas_slab *slab, const struct maas_slab_options *options, char *error)

@@ -69,9 +69,6 @@ struct maas_slab_options {
 	const uint64_t *class_bytes; /* borrowed during the call; any order, no duplicates */
 	unsigned int num_classes;    /* 1 to MAAS_SLAB_MAX_CLASSES */
 	uint64_t extent_bytes;	     /* 0: the largest class, rounded up to whole pages */
-	/* -1: a memfd; else a directory (tmpfs, hugetlbfs) for an unnamed file, so that a full file
-	 * system can be met */
-	int dir_fd;
 	/* --memory-file: the bytes are kept in this file and the slots in `file`.slots, for the
 	 * next process; NULL: nothing is kept */
 	const char *file;

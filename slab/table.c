@@ -108,7 +108,6 @@ static const char *find_nonsense(const struct maas_slab_slot_header *header, con
 		.class_bytes = header->class_bytes,
 		.num_classes = header->num_classes,
 		.extent_bytes = header->extent_bytes,
-		.dir_fd = -1,
 		.file = path,
 	};
 

@@ -133,7 +133,6 @@ static void open_server(bool windows)
 		.max_bytes = POOL_BYTES,
 		.class_bytes = classes,
 		.num_classes = MAAS_ARRAY_SIZE(classes),
-		.dir_fd = -1,
 	};
 	struct maas_rdma_options options = {
 		.keys = windows ? MAAS_RDMA_KEYS_WINDOW : MAAS_RDMA_KEYS_MR,

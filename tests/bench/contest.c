@@ -239,7 +239,6 @@ static void open_pool(void)
 		.max_bytes = POOL_BYTES,
 		.class_bytes = classes,
 		.num_classes = MAAS_ARRAY_SIZE(classes),
-		.dir_fd = -1,
 	};
 	char error[MAAS_SLAB_ERROR] = "";
 

@@ -79,7 +79,6 @@ static int start(struct server *s, char *error)
 		.max_bytes = 1 << 20,
 		.class_bytes = classes,
 		.num_classes = MAAS_ARRAY_SIZE(classes),
-		.dir_fd = -1,
 	};
 	struct maas_lend_options lend = {
 		.keys = &fake_key_ops,

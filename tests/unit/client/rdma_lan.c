@@ -48,7 +48,6 @@ static void open_slab(void)
 		.max_bytes = 32u << 20,
 		.class_bytes = classes,
 		.num_classes = MAAS_ARRAY_SIZE(classes),
-		.dir_fd = -1,
 	};
 
 	assert_int_equal(maas_slab_open(&options, NULL, &lan.slab), 0);

@@ -160,7 +160,6 @@ void http_start(const struct maas_http_options *options, bool with_keys)
 		.class_bytes = classes,
 		.num_classes = MAAS_ARRAY_SIZE(classes),
 		.extent_bytes = http_extent_bytes,
-		.dir_fd = -1,
 	};
 	struct maas_lend_options lend = {.max_sessions = 4};
 	struct maas_http_options http = *options;

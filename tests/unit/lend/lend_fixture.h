@@ -49,7 +49,6 @@ static inline void fixture_open(uint64_t max_bytes, const struct maas_lend_key_o
 		.max_bytes = max_bytes,
 		.class_bytes = classes,
 		.num_classes = MAAS_ARRAY_SIZE(classes),
-		.dir_fd = -1,
 	};
 	struct maas_lend_options lend_options;
 

@@ -17,7 +17,6 @@ static void open_slab(void)
 		.class_bytes = classes,
 		.num_classes = MAAS_ARRAY_SIZE(classes),
 		.extent_bytes = 65536,
-		.dir_fd = -1,
 		.file = path,
 	};
 

@@ -136,7 +136,6 @@ static inline int server_try(enum maas_rdma_keys keys)
 		.class_bytes = classes,
 		.num_classes = MAAS_ARRAY_SIZE(classes),
 		.extent_bytes = server_options.largest_bytes,
-		.dir_fd = -1,
 	};
 	struct maas_rdma_options rdma = {
 		.keys = keys,

@@ -43,7 +43,6 @@ static inline struct maas_slab_options pool_options(uint64_t max_bytes, uint64_t
 		.class_bytes = class_bytes,
 		.num_classes = (unsigned int)num_classes,
 		.extent_bytes = extent_bytes,
-		.dir_fd = -1,
 	};
 }
 

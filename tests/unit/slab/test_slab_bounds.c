@@ -188,8 +188,8 @@ TEST(open__refuses_a_directory_that_is_none)
 {
 	struct maas_slab_options options = pool_options(MIB, 0, CLASSES(1024));
 
-	options.dir_fd = 1000000;
-	expect_refused_as(&options, -EBADF, "--memory-file");
+	options.file = "/nowhere/file";
+	expect_refused_as(&options, -ENOENT, "--memory-file");
 }
 
 TEST_MAIN(NULL, pools_close)
