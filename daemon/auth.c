@@ -11,8 +11,8 @@
 
 #include "daemon/internal.h"
 
-int maasd_auth_read(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR],
-		    struct maas_auth **ret_auth)
+static int read_auth(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR],
+		     struct maas_auth **ret_auth)
 {
 	char reason[MAAS_AUTH_ERROR];
 	int r = maas_auth_load(options->auth_file, reason, ret_auth);
@@ -107,7 +107,7 @@ int maasd_auth_check(const struct maasd_options *options, char error[MAASD_OPTIO
 
 	if (!options->auth_file)
 		return 0;
-	r = maasd_auth_read(options, error, &auth);
+	r = read_auth(options, error, &auth);
 	if (r)
 		return r;
 	print_payers(auth, out);
@@ -143,7 +143,7 @@ static int read_principals(void *arg, char error[MAASD_OPTIONS_ERROR])
 {
 	struct maasd_auth *state = arg;
 	struct maas_auth *auth;
-	int r = maasd_auth_read(state->options, error, &auth);
+	int r = read_auth(state->options, error, &auth);
 
 	if (r)
 		return r;

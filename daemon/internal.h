@@ -112,10 +112,7 @@ struct maasd_auth {
 	struct maasd_reload reload;
 };
 
-/* Reads --auth-file. Errors: as maas_auth_load(). */
-MAAS_MUST_CHECK int maasd_auth_read(const struct maasd_options *options,
-				    char error[MAASD_OPTIONS_ERROR], struct maas_auth **ret_auth);
-/* For --check: appends who pays for which owners. Errors: as maasd_auth_read(). */
+/* For --check: appends who pays for which owners. Errors: as maas_auth_load(). */
 MAAS_MUST_CHECK int maasd_auth_check(const struct maasd_options *options,
 				     char error[MAASD_OPTIONS_ERROR], struct maas_buf *out);
 /* Reads the file, if there is to be one, for `lend`. Errors: as maasd_auth_check(). */
@@ -135,17 +132,14 @@ struct maasd_tls {
 	struct maasd_reload reload;
 };
 
-/* Reads the files, if there are to be some. Errors: as maasd_tls_read(). */
+/* Reads the files, if there are to be some. Errors: as maas_tls_load(). */
 MAAS_MUST_CHECK int maasd_tls_start(struct maasd_tls *state, const struct maasd_options *options,
 				    char error[MAASD_OPTIONS_ERROR]);
 /* Says so when the certificate has expired. */
 void maasd_tls_look(struct maasd_tls *state);
 void maasd_tls_stop(struct maasd_tls *state);
 
-/* Reads what the --tls-... options name. Errors: as maas_tls_load(). */
-MAAS_MUST_CHECK int maasd_tls_read(const struct maasd_options *options,
-				   char error[MAASD_OPTIONS_ERROR], struct maas_tls **ret_tls);
-/* For --check: appends what the certificate says. Errors: as maasd_tls_read(). */
+/* For --check: appends what the certificate says. Errors: as maas_tls_load(). */
 MAAS_MUST_CHECK int maasd_tls_check(const struct maasd_options *options,
 				    char error[MAASD_OPTIONS_ERROR], struct maas_buf *out);
 

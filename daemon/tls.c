@@ -5,8 +5,8 @@
 
 #include "daemon/internal.h"
 
-int maasd_tls_read(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR],
-		   struct maas_tls **ret_tls)
+static int read_tls(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR],
+		    struct maas_tls **ret_tls)
 {
 	const struct maas_tls_files files = {
 		.cert = options->tls_cert,
@@ -31,7 +31,7 @@ int maasd_tls_check(const struct maasd_options *options, char error[MAASD_OPTION
 
 	if (!options->tls_cert)
 		return 0;
-	r = maasd_tls_read(options, error, &tls);
+	r = read_tls(options, error, &tls);
 	if (r)
 		return r;
 	maas_tls_print(tls, out);
@@ -52,7 +52,7 @@ static int read_certificates(void *arg, char error[MAASD_OPTIONS_ERROR])
 {
 	struct maasd_tls *state = arg;
 	struct maas_tls *table;
-	int r = maasd_tls_read(state->options, error, &table);
+	int r = read_tls(state->options, error, &table);
 
 	if (r)
 		return r;
