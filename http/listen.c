@@ -232,19 +232,15 @@ void maas_http_unlisten(const struct maas_http_listener *listener)
 		unlink(path);
 }
 
-int maas_http_listen_check(const char *address, const struct maas_http_options *options)
+int maas_http_listen_check(const char *address, const struct maas_http_options *options,
+			   struct maas_http_listener *ret, int *ret_fd)
 {
-	struct maas_http_listener listener = {0};
 	struct sockaddr_un addr;
-	int fd;
 
+	*ret_fd = -1;
 	if (!strncmp(address, "unix:", 5) && !make_address(address + 5, &addr) &&
 	    is_stale(&addr) > 0)
 		return maas_dir_check(address + 5); /* the socket of a dead server stays */
-	fd = open_socket(address, options, &listener);
-	if (fd < 0)
-		return fd;
-	maas_http_unlisten(&listener);
-	close(fd);
-	return 0;
+	*ret_fd = maas_http_listen(address, options, ret);
+	return *ret_fd < 0 ? *ret_fd : 0;
 }

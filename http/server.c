@@ -126,7 +126,7 @@ static const char *listen_error(const struct maas_http_options *options, int err
 		return "there is something of this name that is no socket";
 	if (error == -EADDRINUSE)
 		return "Address already in use: another program, perhaps another maasd, listens "
-		       "there; end it, or choose another address";
+		       "there, or this one at another of its addresses; choose another address";
 	if (error == -EADDRNOTAVAIL)
 		return "Cannot assign requested address: no interface of this host has it; "
 		       "choose another";
@@ -144,14 +144,24 @@ static int fail_listen(const struct maas_http_options *options, unsigned int ind
 
 int maas_http_check(const struct maas_http_options *options, char *error)
 {
-	int r;
+	struct maas_http_listener listeners[MAAS_HTTP_MAX_LISTEN] = {0};
+	int fds[MAAS_HTTP_MAX_LISTEN];
+	unsigned int num;
+	int r = 0;
 
-	for (unsigned int i = 0; i < num_addresses(options); i++) {
-		r = maas_http_listen_check(address_at(options, i), options);
+	/* All at once, as two of them may be the same. */
+	for (num = 0; !r && num < num_addresses(options); num++) {
+		r = maas_http_listen_check(address_at(options, num), options, &listeners[num],
+					   &fds[num]);
 		if (r)
-			return fail_listen(options, i, r, error);
+			fail_listen(options, num, r, error);
 	}
-	return 0;
+	while (num-- > 0) {
+		maas_http_unlisten(&listeners[num]);
+		if (fds[num] >= 0)
+			close(fds[num]);
+	}
+	return r;
 }
 
 static int open_sockets(struct maas_http *http, int *fds, char *error)

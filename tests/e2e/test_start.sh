@@ -65,6 +65,14 @@ for check in --check --check=no; do
 done
 refused 1 'max-pool-size = 1GiB' --check --listen "${URL#http://}"
 stop_server
+port=${URL##*:}
+for check in --check --check=no; do
+	refused 1 "--listen: cannot listen on 0.0.0.0:$port: Address already in use" $check --rdma off \
+		--listen "127.0.0.1:$port" --listen "0.0.0.0:$port"
+	refused 1 "--listen-metrics: cannot listen on unix:$WORK/two.sock: Address already in use" $check --rdma off \
+		--listen 127.0.0.1:0 --listen "unix:$WORK/two.sock" --listen-metrics "unix:$WORK/two.sock"
+done
+[ ! -e "$WORK/two.sock" ] || fail 'a socket is left'
 
 step 'environment, below the command line'
 MAAS_SLAB_SIZES=4KiB,64KiB MAAS_MAX_POOL_SIZE=1MiB MAAS_LISTEN=127.0.0.1:0,unix:$WORK/env.sock \
