@@ -90,13 +90,12 @@ static uint32_t count_failure(struct maas_http_conn *conn)
 	return (uint32_t)now;
 }
 
-/* A valid proof always passes, however often others at the same address fail. */
-static int fail(struct maas_http_conn *conn, enum maas_http_auth_failure failure, const char *text)
+static void note_failure(const struct maas_http_conn *conn, enum maas_http_auth_failure failure,
+			 const char *text)
 {
 	static struct maas_ratelimit failed =
 		MAAS_RATELIMIT(MAAS_LOG_WARN, "requests without a right");
 	const struct maas_auth_principal *principal = conn->caller.lend.principal;
-	bool forbidden = failure == MAAS_HTTP_AUTH_FORBIDDEN;
 	bool detailed = failure == MAAS_HTTP_AUTH_CERTIFICATE;
 
 	atomic_fetch_add_explicit(&conn->http->metrics.auth_failures[failure], 1,
@@ -104,11 +103,22 @@ static int fail(struct maas_http_conn *conn, enum maas_http_auth_failure failure
 	log_limited(&failed, "no right remote=%s path=%s reason=%s principal=%s%s%s", conn->remote,
 		    conn->path, failure_names[failure], principal ? principal->name : "-",
 		    detailed ? ": " : "", detailed ? text : "");
-	if (forbidden)
+}
+
+void maas_http_note_forbidden(const struct maas_http_conn *conn)
+{
+	note_failure(conn, MAAS_HTTP_AUTH_FORBIDDEN, NULL);
+}
+
+/* A valid proof always passes, however often others at the same address fail. */
+static int fail(struct maas_http_conn *conn, enum maas_http_auth_failure failure, const char *text)
+{
+	note_failure(conn, failure, text);
+	if (failure == MAAS_HTTP_AUTH_FORBIDDEN)
 		return maas_http_error(conn, MHD_HTTP_FORBIDDEN, "forbidden",
 				       "the principal %s may not make this call: its line in "
 				       "--auth-file needs %s",
-				       principal->name, text);
+				       conn->caller.lend.principal->name, text);
 	/* Of all answers with 429, this header marks those to which a token is the remedy. */
 	conn->req.extra_name = MHD_HTTP_HEADER_WWW_AUTHENTICATE;
 	snprintf(conn->req.extra_value, sizeof(conn->req.extra_value), SCHEME " realm=\"maas\"");

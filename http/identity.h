@@ -30,7 +30,7 @@ enum maas_http_auth_failure {
 	MAAS_HTTP_AUTH_MALFORMED,   /* its Authorization is no Bearer token */
 	MAAS_HTTP_AUTH_UNKNOWN,	    /* its token is in no line */
 	MAAS_HTTP_AUTH_CERTIFICATE, /* its certificate is bad, or it has none and needs one */
-	MAAS_HTTP_AUTH_FORBIDDEN,   /* its principal may not make this call */
+	MAAS_HTTP_AUTH_FORBIDDEN,   /* its principal may not do this */
 	MAAS_HTTP_AUTH_FAILURES,
 };
 
@@ -58,6 +58,8 @@ void maas_http_caller_init(struct maas_http_conn *conn);
 MAAS_MUST_CHECK int maas_http_identify(struct maas_http_conn *conn);
 /* Answers a call that the principal may not make; it may be one who proves nothing. */
 MAAS_MUST_CHECK int maas_http_authorize(struct maas_http_conn *conn);
+/* Counts and logs that the principal was forbidden something within a call that it may make. */
+void maas_http_note_forbidden(const struct maas_http_conn *conn);
 
 /* Whether nobody answers for the request, where a proof is asked for or none is looked at: it
  * proves nothing, or was answered before that was known. */

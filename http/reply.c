@@ -326,6 +326,8 @@ int maas_http_fail(struct maas_http_conn *conn, int error, const char *fmt, ...)
 	if ((row->status == MHD_HTTP_NOT_FOUND || row->status == MHD_HTTP_FORBIDDEN) &&
 	    !maas_http_stands(conn))
 		return maas_http_fail_gone(conn);
+	if (row->status == MHD_HTTP_FORBIDDEN)
+		maas_http_note_forbidden(conn);
 	if (row == &internal_error)
 		log_err("request failed path=%s error=%s", conn->path, strerror(-error));
 	if (!fmt)

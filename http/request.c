@@ -294,8 +294,9 @@ static enum maas_log_level level_of(const struct maas_http_request *req)
 {
 	bool changes = req->method == MAAS_HTTP_POST || req->method == MAAS_HTTP_DELETE;
 
-	/* A warning tells of these, and counts them. */
-	if (req->status == MHD_HTTP_UNAUTHORIZED || req->status == MHD_HTTP_TOO_MANY_REQUESTS)
+	/* Of what proved nothing a warning tells, and counts it. */
+	if (req->status == MHD_HTTP_UNAUTHORIZED ||
+	    (req->status == MHD_HTTP_TOO_MANY_REQUESTS && req->extra_name))
 		return MAAS_LOG_DEBUG;
 	if (req->call)
 		return req->call->log;

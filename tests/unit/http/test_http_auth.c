@@ -139,6 +139,15 @@ TEST(failures__are_many_only_for_those_that_fail)
 	expect("GET /stats", with(owner), 403, "forbidden");
 }
 
+TEST(failures__count_whatever_the_right_is_for)
+{
+	expect("GET /stats", with(owner), 403, "needs the word");
+	ask(OWNER, "POST /allocate", "{'size_bytes':1,'owner':'other/1'}", 403);
+	ask(OWNER, "POST /sessions", "{'name':'other/1','ttl_seconds':1}", 403);
+	expect("GET /metrics", with(scraper), 200,
+	       "maas_auth_failures_total{reason=\"forbidden\"} 3");
+}
+
 /* ---- the log */
 
 static unsigned int count_of(const char *text, const char *part)
@@ -196,10 +205,23 @@ TEST(log__names_who_asked)
 	expect("DELETE /health", with(owner), 405, "method_not_allowed");
 	expect("DELETE /allocate/x", with(owner), 404, "not_found");
 	expect("DELETE /allocate/x", with(scraper), 403, "owner= or read=");
+	ask(OWNER, "POST /allocate", "{'size_bytes':1,'owner':'other/1'}", 403);
 	log = http_log_end();
-	assert_int_equal(count_of(log, " status="), 4);
-	assert_int_equal(count_of(log, " principal=team\n"), 3);
-	assert_int_equal(count_of(log, " principal=reader\n"), 1 + 1); /* and the warning */
+	assert_int_equal(count_of(log, " status="), 5);
+	assert_int_equal(count_of(log, " principal=team\n"), 4 + 1); /* and the warning */
+	assert_int_equal(count_of(log, " principal=reader\n"), 1 + 1);
+}
+
+TEST(log__has_who_is_refused_for_a_limit)
+{
+	static const char *const session = "{'ttl_seconds':60}";
+
+	HTTP_START(.threads = 1);
+	http_log_begin();
+	for (int i = 0; i < 4; i++)
+		http_expect("POST /sessions", session, 200, "");
+	http_expect("POST /sessions", session, 429, "too_many");
+	assert_int_equal(count_of(http_log_end(), " POST /sessions status="), 5);
 }
 
 /* ---- uploads of strangers */
