@@ -88,6 +88,7 @@ static struct MHD_Daemon *start_daemon(struct maas_http *http, unsigned int inde
 	const struct maas_http_options *options = &http->options;
 	struct maas_http_listener *listener = &http->listeners[index];
 	bool pool = options->threads > 1 && !is_for_metrics(options, index);
+	unsigned int max;
 	/* A session's certificate comes from maas_http_tls_open(); the library asks for one, too.
 	 */
 	const struct MHD_OptionItem more[] = {
@@ -99,19 +100,21 @@ static struct MHD_Daemon *start_daemon(struct maas_http *http, unsigned int inde
 	listener->http = http;
 	listener->metrics = is_for_metrics(options, index);
 	set_bounds(options, listener);
+	max = listener->max_connections + MAAS_HTTP_RESERVE;
+	if (max < options->threads)
+		max = options->threads; /* as the library wants it */
 	return MHD_start_daemon(
 		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
 			MHD_USE_ERROR_LOG | (listener->secure ? MHD_USE_TLS : 0),
 		0, maas_http_on_accept, listener, maas_http_on_request, http,
 		MHD_OPTION_EXTERNAL_LOGGER, maas_http_on_library_log, NULL, DISCIPLINE,
 		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE,
-		pool ? options->threads : 0, MHD_OPTION_CONNECTION_LIMIT,
-		listener->max_connections + MAAS_HTTP_RESERVE, MHD_OPTION_CONNECTION_TIMEOUT,
-		options->timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES,
-		MHD_OPTION_NOTIFY_CONNECTION, maas_http_on_connection, listener,
-		MHD_OPTION_NOTIFY_COMPLETED, maas_http_on_completed, http,
-		MHD_OPTION_UNESCAPE_CALLBACK, maas_http_on_unescape, NULL,
-		MHD_OPTION_URI_LOG_CALLBACK, maas_http_on_line, NULL, MHD_OPTION_ARRAY,
+		pool ? options->threads : 0, MHD_OPTION_CONNECTION_LIMIT, max,
+		MHD_OPTION_CONNECTION_TIMEOUT, options->timeout_s,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, MHD_OPTION_NOTIFY_CONNECTION,
+		maas_http_on_connection, listener, MHD_OPTION_NOTIFY_COMPLETED,
+		maas_http_on_completed, http, MHD_OPTION_UNESCAPE_CALLBACK, maas_http_on_unescape,
+		NULL, MHD_OPTION_URI_LOG_CALLBACK, maas_http_on_line, NULL, MHD_OPTION_ARRAY,
 		&more[listener->secure ? 0 : 2], MHD_OPTION_END);
 }
 
@@ -222,8 +225,6 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 		return NULL;
 	http->options = *options;
 	http->options.threads = maas_http_threads(http->options.threads);
-	if (http->options.max_connections < http->options.threads)
-		http->options.max_connections = http->options.threads;
 	http->started_ns = maas_clock_ns();
 	maas_http_tls_init(&http->tls, options->tls);
 	maas_http_refusals_init(&http->refusals);

@@ -56,6 +56,17 @@ TEST(connections__of_one_address)
 	http_close_all(fds, PER_ADDRESS);
 }
 
+TEST(connections__fewer_than_threads)
+{
+	int fd;
+
+	HTTP_START(.threads = 4, .max_connections = 1);
+	fd = http_connect_from(2);
+	assert_int_equal(get(fd, "/stats"), 200);
+	expect(3, "GET /stats", 503, "too_many_connections");
+	close(fd);
+}
+
 TEST(connections__the_reserve)
 {
 	int fds[CONNECTIONS], idle[5];
