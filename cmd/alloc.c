@@ -79,7 +79,7 @@ static int run_alloc(struct cmd_context *context, int argc, char **argv)
 		if (option == 'c')
 			count = cmd_number(&cmd_alloc, "--count", optarg, 1, MAAS_MAX_BATCH);
 		else if (option == 'o')
-			wanted.owner = optarg;
+			wanted.owner = cmd_name(&cmd_alloc, optarg);
 		else if (option == 'T')
 			wanted.ttl_seconds = cmd_number(&cmd_alloc, "--ttl", optarg, 1, UINT32_MAX);
 		else if (option == 'r')
@@ -119,9 +119,7 @@ static const char *take_owner(struct cmd_context *context, const struct cmd *cmd
 	while ((option = cmd_option(context, cmd, argc, argv, options)) != -1) {
 		if (owner)
 			cmd_usage(cmd, "--owner or --no-owner, and once");
-		owner = option == 'o' ? optarg : MAAS_NO_OWNER;
-		if (option == 'o' && !maas_name_valid(owner))
-			cmd_usage(cmd, CMD_NOT_A_NAME);
+		owner = option == 'o' ? cmd_name(cmd, optarg) : MAAS_NO_OWNER;
 	}
 	return owner;
 }

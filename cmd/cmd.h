@@ -50,8 +50,6 @@ extern const struct cmd cmd_health, cmd_stats, cmd_alloc, cmd_free, cmd_put, cmd
 		{"key-file", required_argument, NULL, 'K'},                                        \
 		{"server-name", required_argument, NULL, 'S'}, {"help", no_argument, NULL, 'h'}
 
-#define CMD_NOT_A_NAME "a NAME is 1 to 63 characters of A-Z a-z 0-9 . _ : / @ -"
-
 /*
  * The next option of `cmd`, as getopt_long(3) returns it; -1 at the end. Common options are taken
  * here. Ends the process after --help and for a wrong option.
@@ -60,9 +58,10 @@ int cmd_option(struct cmd_context *context, const struct cmd *cmd, int argc, cha
 	       const struct option *options);
 /* Ends the process with CMD_USAGE and a message that names the command. */
 _Noreturn void cmd_usage(const struct cmd *cmd, const char *fmt, ...) MAAS_PRINTF(2, 3);
-/* The value of an option: a size such as 64KiB, or a number from `min` to `max`. Calls cmd_usage()
- * for another value. */
+/* The value of an option: a size such as 64KiB, the name of an owner or a principal, or a number
+ * from `min` to `max`. Calls cmd_usage() for another value. */
 uint64_t cmd_size(const struct cmd *cmd, const char *name, const char *text);
+const char *cmd_name(const struct cmd *cmd, const char *text);
 uint32_t cmd_number(const struct cmd *cmd, const char *name, const char *text, uint32_t min,
 		    uint32_t max);
 

@@ -281,7 +281,7 @@ static void parse_put(struct cmd_context *context, int argc, char **argv, struct
 		if (option == 'f')
 			call->offset = optarg;
 		else if (option == 'o')
-			call->wanted.owner = optarg;
+			call->wanted.owner = cmd_name(&cmd_put, optarg);
 		else if (option == 'l')
 			call->wanted.ttl_seconds =
 				cmd_number(&cmd_put, "--ttl", optarg, 1, UINT32_MAX);

@@ -191,6 +191,13 @@ uint64_t cmd_size(const struct cmd *cmd, const char *name, const char *text)
 	return bytes;
 }
 
+const char *cmd_name(const struct cmd *cmd, const char *text)
+{
+	if (!maas_name_valid(text))
+		cmd_usage(cmd, "a NAME is 1 to 63 characters of A-Z a-z 0-9 . _ : / @ -");
+	return text;
+}
+
 uint32_t cmd_number(const struct cmd *cmd, const char *name, const char *text, uint32_t min,
 		    uint32_t max)
 {

@@ -398,9 +398,7 @@ static int run_prometheus(struct cmd_context *context, int argc, char **argv)
 
 	while ((option = cmd_option(context, &cmd_prometheus, argc, argv, options)) != -1)
 		if (option == 'o')
-			owner = optarg;
-	if (owner && !maas_name_valid(owner))
-		cmd_usage(&cmd_prometheus, CMD_NOT_A_NAME);
+			owner = cmd_name(&cmd_prometheus, optarg);
 	if (argc - optind != 1 || strcmp(argv[optind], "status") != 0)
 		cmd_usage(&cmd_prometheus, "it takes the word status");
 	status = cmd_connect(context);

@@ -65,8 +65,7 @@ static int run_token(struct cmd_context *context, int argc, char **argv)
 		output = optarg;
 	if (argc - optind != 2 || strcmp(argv[optind], "new") != 0)
 		cmd_usage(&cmd_token, "it is `maas token new NAME`");
-	if (!maas_name_valid(argv[optind + 1]))
-		cmd_usage(&cmd_token, CMD_NOT_A_NAME);
+	(void)cmd_name(&cmd_token, argv[optind + 1]);
 	if (maas_auth_token_make(token)) {
 		fputs("maas: the kernel has no random bytes\n", stderr);
 		return CMD_FAILED;

@@ -70,6 +70,8 @@ done
 
 step "token"
 refuses 2 'maas: token: a NAME is' token new 'a b'
+refuses 2 'maas: alloc: a NAME is' alloc --owner 'a b' 1
+refuses 2 'maas: put: a NAME is' put --owner 'a b' /dev/null
 maas token new team/a
 [[ $OUT =~ ^mt_[A-Za-z0-9_-]{43}$'\n' ]] || fail "token new: $OUT"
 equal 'token new' "team/a $(proof "${OUT%%$'\n'*}") owner=team/a" "${OUT#*$'\n'}"
