@@ -61,6 +61,7 @@ static const struct status_row {
 	{503, "stopping", -ESHUTDOWN},
 	{503, "draining", -ESHUTDOWN},
 	{503, "revoke_unconfirmed", -EREMOTEIO},
+	{503, "too_many_connections", -EUSERS},
 	{503, "", -ENOBUFS},
 	{507, "grants_exhausted", -EDQUOT},
 	{507, "device_limit", -EDQUOT},

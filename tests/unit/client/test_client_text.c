@@ -147,6 +147,7 @@ TEST(error_of_status__codes_and_others)
 	assert_int_equal(maas_error_of_status(416, ""), -ERANGE);
 	assert_int_equal(maas_error_of_status(503, "draining"), -ESHUTDOWN);
 	assert_int_equal(maas_error_of_status(503, ""), -ENOBUFS);
+	assert_int_equal(maas_error_of_status(503, "too_many_connections"), -EUSERS);
 	assert_int_equal(maas_error_of_status(507, "pool_exhausted"), -ENOSPC);
 	assert_int_equal(maas_error_of_status(507, "quota_exhausted"), -ENOSR);
 	assert_int_equal(maas_error_of_status(403, "forbidden"), -EPERM);
