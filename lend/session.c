@@ -98,14 +98,17 @@ static void start_lease(struct maas_lend_session *session, uint32_t ttl_s)
 	session->deadline_ms = session->lend->lease_ms + (uint64_t)ttl_s * 1000;
 }
 
-static struct maas_lend_session *take_record(struct maas_lend_sessions *sessions)
+static struct maas_lend_session *take_record(struct maas_lend *lend)
 {
+	struct maas_lend_sessions *sessions = &lend->sessions;
 	struct maas_lend_session *session = LIST_FIRST(&sessions->free);
 
-	if (session)
+	if (session) {
 		LIST_REMOVE(session, link);
-	else if (sessions->used < sessions->max)
+	} else if (sessions->used < sessions->max) {
 		session = &sessions->records[sessions->used++];
+		session->lend = lend;
+	}
 	return session;
 }
 
@@ -125,7 +128,7 @@ static int do_open(struct maas_lend *lend, const struct maas_lend_caller *caller
 	/* An exclusive one is the only one of its name. */
 	if (same && (exclusive || same->exclusive))
 		return -EEXIST;
-	session = take_record(sessions);
+	session = take_record(lend);
 	if (!session)
 		return -EUSERS;
 	r = maas_lend_charge_session(lend, caller);

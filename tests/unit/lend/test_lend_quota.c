@@ -126,11 +126,28 @@ TEST(end__gives_back_whatever_its_kind)
 	expect_used("a", "");
 }
 
+/* Whoever has a ticket can make one that names another record. */
+static void expect_no_neighbours(const char *ticket)
+{
+	char other[sizeof(session.ticket)];
+	struct maas_lend_session_ref ref;
+	unsigned int byte;
+
+	memcpy(other, ticket, sizeof(other));
+	assert_int_equal(sscanf(ticket, "%2x", &byte), 1);
+	for (unsigned int i = 1; i < 4; i++) {
+		snprintf(other, 3, "%02x", byte ^ i);
+		other[2] = ticket[2];
+		assert_int_equal(maas_lend_ticket_redeem(f.lend, other, &ref), -ENOENT);
+	}
+}
+
 TEST(sessions__have_their_limit)
 {
 	assert_int_equal(open_by(BY("a"), "a"), 0);
 	assert_int_equal(open_by(BY("a"), "a"), 0);
 	assert_int_equal(open_by(BY("a"), "a"), -ENOSR);
+	expect_no_neighbours(session.ticket);
 	pass_ms(1000); /* housekeeping comes by the record that was no session yet */
 	assert_int_equal(open_by(BY("b"), "b"), 0);
 	assert_int_equal(maas_lend_session_end(f.lend, BY("b"), session.id, NULL, NULL), 0);
