@@ -42,11 +42,12 @@
 #include "client/rdma/memory.h"
 #include "client/transport.h"
 
-#define MAAS_RDMA_DEPTH	 1024	    /* work requests under way, where the device takes so many */
-#define MAAS_RDMA_WAITS	 256	    /* calls that wait at once; more wait for their turn */
-#define MAAS_RDMA_TRIES	 3	    /* of an operation, the first included */
-#define MAAS_RDMA_PIECE	 (1u << 30) /* bytes of one work request at most */
-#define MAAS_RDMA_RANGES 4	    /* of an operation that needs no memory of its own */
+#define MAAS_RDMA_DEPTH	 1024	      /* work requests under way, where the device takes so many */
+#define MAAS_RDMA_WAITS	 256	      /* calls that wait at once; more wait for their turn */
+#define MAAS_RDMA_TRIES	 3	      /* of an operation, the first included */
+#define MAAS_RDMA_PIECE	 (1u << 30)   /* bytes of one work request at most */
+#define MAAS_RDMA_RANGE	 (1ull << 40) /* bytes of one range: more than any allocation has */
+#define MAAS_RDMA_RANGES 4	      /* of an operation that needs no memory of its own */
 
 /* ---- op */
 

@@ -319,25 +319,26 @@ static MAAS_INLINE int add(struct maas_rdma_client *rdma, struct maas_rdma_clien
 	return 0;
 }
 
-/* Holds the lock. Copies a range in pieces that the device takes. Errors: -EINVAL, -ENOMEM. */
+/* As add(), in pieces that the device takes. Errors: -ERANGE, too. */
 MAAS_COLD static int add_pieces(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 				const struct maas_range *from)
 {
 	struct maas_range piece = *from;
 	int r = 0;
 
+	if (from->len > MAAS_RDMA_RANGE)
+		return maas_fail(-ERANGE, "no allocation has %zu bytes", from->len);
 	for (size_t at = 0; !r && at < from->len; at += piece.len) {
 		piece.offset = from->offset + at;
 		piece.buf = (char *)from->buf + at;
-		piece.len = from->len - at;
-		if (piece.len > rdma->device.max_piece)
-			piece.len = rdma->device.max_piece;
+		piece.len = from->len - at > rdma->device.max_piece ? rdma->device.max_piece
+								    : from->len - at;
 		r = add(rdma, op, &piece);
 	}
 	return r;
 }
 
-/* Holds the lock. Copies what is asked for. Errors: -EINVAL, -ENOMEM. */
+/* Holds the lock. Copies what is asked for. Errors: as add_pieces(). */
 static MAAS_INLINE int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 			    const struct call *call)
 {

@@ -169,6 +169,7 @@ TEST(read_write__outside_is_an_error)
 	assert_int_equal(maas_read(maas, at.id, 0, bytes, 101), -ERANGE);
 	assert_int_equal(maas_read(maas, at.id, 100, bytes, 1), -ERANGE);
 	assert_int_equal(maas_read(maas, at.id, UINT64_MAX, bytes, 1), -ERANGE);
+	assert_int_equal(maas_read(maas, at.id, 0, bytes, SIZE_MAX), -ERANGE);
 	assert_int_equal(maas_read(maas, at.id, 0, bytes, 100), 0);
 	client_free(&at, 1);
 	assert_int_equal(maas_read(maas, at.id, 0, bytes, 1), -ENOENT);

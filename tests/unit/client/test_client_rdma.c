@@ -85,6 +85,7 @@ TEST(data__outside_of_the_allocation)
 	before = transfers();
 	assert_int_equal(maas_write(maas, memory.id, LAN_LARGEST - 1, "xx", 2), -ERANGE);
 	assert_int_equal(maas_write(maas, memory.id, UINT64_MAX, "xx", 2), -ERANGE);
+	assert_int_equal(maas_read(maas, memory.id, 0, bytes, SIZE_MAX), -ERANGE);
 	assert_int_equal(maas_read(maas, "../health", 0, bytes, 1), -EINVAL);
 	assert_int_equal(transfers(), before); /* found before it is posted */
 	expect_bytes('a');
