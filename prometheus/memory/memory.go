@@ -151,6 +151,7 @@ type Manager struct {
 	opened     time.Time // When the last session was opened.
 	takenSince time.Time // When this leader first found its name taken; zero: at the last try it was not.
 
+	saving   sync.Mutex // Held while the state is saved, which waits for the disk.
 	mu       sync.Mutex // Guards what follows.
 	state    State
 	why      error     // Why the breaker is open.
@@ -322,13 +323,15 @@ func (m *Manager) Behind() bool { return m.behind }
 
 // UpdateState changes the state and saves it.
 func (m *Manager) UpdateState(change func(*State)) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	next := m.state
+	m.saving.Lock()
+	defer m.saving.Unlock()
+	next := m.State()
 	change(&next)
 	if err := next.Save(m.o.Dir); err != nil {
 		return fmt.Errorf("save the state of remote memory: %w", err)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.state = next
 	return nil
 }

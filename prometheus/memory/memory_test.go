@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -117,6 +118,16 @@ func TestState__is_whole_or_refused(t *testing.T) {
 	require.ErrorContains(t, err, StateFile)
 	require.ErrorContains(t, err, "remove the file")
 	require.Len(t, maastest.Must(os.ReadDir(dir))(t), 1)
+}
+
+// The disk may take seconds, and reads of chunks and alerts ask for what mu guards.
+func TestState__is_saved_without_the_lock(t *testing.T) {
+	m := opened(t, Options{URL: "http://127.0.0.1:1"})
+	require.NoError(t, m.UpdateState(func(*State) {
+		if assert.True(t, m.mu.TryLock()) {
+			m.mu.Unlock()
+		}
+	}))
 }
 
 func TestOpen__without_a_server(t *testing.T) {
