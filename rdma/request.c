@@ -9,6 +9,13 @@
 
 #include "rdma/internal.h"
 
+/* True where this turn has killed enough: the task goes on in the next one. There are no more turns
+ * when the thread has ended: then it is all of the rest. */
+static bool next_turn(struct maas_rdma *rdma, struct maas_rdma_task *task, bool is_step)
+{
+	return (is_step || rdma->turn_bytes >= MAAS_RDMA_STEP_BYTES) && !maas_rdma_send(rdma, task);
+}
+
 /* ---- grant: many keys, all or none */
 
 struct batch {
@@ -79,12 +86,9 @@ static void run_undo(struct maas_rdma_task *task, int status)
 	uint32_t until = batch->undone + MAAS_RDMA_STEP;
 
 	while (batch->undone < batch->asker.asked) {
-		bool is_step =
-			batch->undone >= until || batch->rdma->turn_bytes >= MAAS_RDMA_STEP_BYTES;
 		struct maas_rdma_grant *grant;
 
-		/* There are no more turns when the thread has ended: then it is all of the rest. */
-		if (is_step && !maas_rdma_send(batch->rdma, task))
+		if (next_turn(batch->rdma, task, batch->undone >= until))
 			return;
 		grant = made_by(batch, batch->undone++);
 		if (grant)
@@ -229,36 +233,44 @@ static void end_revocation(struct maas_rdma_task *task, int status)
 }
 
 /* All of the slab's keys are dying, and nobody gets another: they are waited for one by one. One
- * whose connection could not be ended is tried once more. */
-static void died(struct maas_rdma_task *task, int status)
+ * whose connection could not be ended is tried once more, at once. */
+static void await_dead(struct maas_rdma_task *task, int status)
 {
 	struct revocation *revocation = revocation_of(task);
-	struct maas_rdma_grant *next =
-		status ? NULL : maas_rdma_grant_first(revocation->rdma, revocation->ref);
+	struct maas_rdma_grant *grant;
 
-	if (next)
-		maas_rdma_grant_kill(next, task);
-	else
-		end_revocation(task, status);
+	while (!status && (grant = maas_rdma_grant_first(revocation->rdma, revocation->ref))) {
+		if (!grant->conn->quiet) {
+			maas_rdma_grant_kill(grant, task);
+			return;
+		}
+		if (next_turn(revocation->rdma, task, false))
+			return;
+		maas_rdma_grant_kill(grant, NULL);
+		if (grant == maas_rdma_grant_first(revocation->rdma, revocation->ref))
+			status = -EIO;
+	}
+	end_revocation(task, status);
 }
 
+/* Has all of the slab's keys die, a step in each turn. */
 static void run_revoke(struct maas_rdma_task *task, int status)
 {
 	struct revocation *revocation = revocation_of(task);
-	struct maas_rdma_grant *first = maas_rdma_grant_first(revocation->rdma, revocation->ref);
-	struct maas_rdma_grant *grant;
+	struct maas_rdma_grant *grant = maas_rdma_grant_first(revocation->rdma, revocation->ref);
 	struct maas_rdma_grant *next;
+	uint32_t killed = 0;
 
-	if (!first) {
-		end_revocation(task, status);
-		return;
-	}
-	for (grant = first->next; grant; grant = next) {
+	for (; grant; grant = next) {
 		next = grant->next;
+		if (grant->state != MAAS_RDMA_GRANT_LIVE && grant->state != MAAS_RDMA_GRANT_BINDING)
+			continue;
+		if (next_turn(revocation->rdma, task, killed++ >= MAAS_RDMA_STEP))
+			return;
 		maas_rdma_grant_kill(grant, NULL);
 	}
-	task->run = died;
-	maas_rdma_grant_kill(first, task);
+	task->run = await_dead;
+	await_dead(task, status);
 }
 
 static bool has_keys(const struct maas_rdma *rdma, struct maas_slab_ref ref)

@@ -15,7 +15,7 @@
 #define SERVER_SESSIONS 8
 #define SERVER_GRANTS	64
 #define PEER_BYTES	65536
-#define MAX_PEERS	256
+#define MAX_PEERS	512
 
 /* A client. */
 struct peer {
@@ -35,6 +35,7 @@ static struct server_options {
 	uint64_t pool_bytes;
 	uint64_t largest_bytes; /* of a slab, and an extent */
 	uint32_t max_grants;
+	uint32_t max_sessions;
 	bool require_isolation;
 } server_options;
 static struct fake_rules rules;
@@ -139,13 +140,13 @@ static inline int server_try(enum maas_rdma_keys keys)
 	};
 	struct maas_rdma_options rdma = {
 		.keys = keys,
-		.max_sessions = SERVER_SESSIONS,
+		.max_sessions = server_options.max_sessions,
 		.max_grants = server_options.max_grants,
 		.require_isolation = server_options.require_isolation,
 	};
 	struct maas_lend_options lend = {
 		.keys = &maas_rdma_key_ops,
-		.max_sessions = SERVER_SESSIONS,
+		.max_sessions = server_options.max_sessions,
 	};
 	int r;
 
@@ -174,7 +175,8 @@ static inline void server_open(enum maas_rdma_keys keys)
 
 static inline void server_defaults(void)
 {
-	server_options = (struct server_options){1u << 20, 65536, SERVER_GRANTS, false};
+	server_options =
+		(struct server_options){1u << 20, 65536, SERVER_GRANTS, SERVER_SESSIONS, false};
 	rules = fake_rules_default();
 }
 

@@ -140,6 +140,47 @@ TEST(free__of_many_large_regions_takes_turns)
 		assert_int_equal(told(&freed[i]), 0);
 }
 
+/* Frees a slab to which so many sessions have a key; returns how many died in one turn. */
+static uint32_t free_shared(uint64_t size_bytes, uint32_t count)
+{
+	struct told freed = {0};
+	struct watch watch = {.task.run = look, .end = &freed, .before = count};
+	struct halt halt;
+
+	memory = allocate(size_bytes);
+	(void)get_key(peer, memory.id);
+	for (uint32_t i = 1; i < count; i++)
+		(void)get_key(peer_open("other"), memory.id);
+	thread_halt(&halt);
+	assert_int_equal(maas_lend_free(server.lend, NULL, memory.id, tell, &freed), -EINPROGRESS);
+	assert_int_equal(maas_rdma_send(server.rdma, &watch.task), 0);
+	thread_go_on(&halt);
+	assert_int_equal(told(&freed), 0);
+	AWAIT(watch.over);
+	assert_int_equal(live_slabs(), 0);
+	return watch.most;
+}
+
+TEST_MODES(free__of_a_slab_with_many_keys_takes_turns)
+{
+	enum { COUNT = MAAS_RDMA_STEP + 2 };
+
+	server_options.max_sessions = COUNT;
+	server_options.max_grants = COUNT;
+	begin(mode);
+	assert_in_range(free_shared(1024, COUNT), 1, MAAS_RDMA_STEP);
+}
+
+TEST(free__of_a_large_slab_with_many_keys_takes_turns)
+{
+	enum { COUNT = 5, PER_STEP = 2 };
+
+	server_options.largest_bytes = MAAS_RDMA_STEP_BYTES / PER_STEP;
+	server_options.pool_bytes = server_options.largest_bytes;
+	begin(MAAS_RDMA_KEYS_MR);
+	assert_int_equal(free_shared(server_options.largest_bytes, COUNT), PER_STEP);
+}
+
 struct slow {
 	struct maas_rdma_task task;
 	uint32_t turns;
