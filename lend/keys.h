@@ -94,7 +94,8 @@ struct maas_lend_key_ops {
 	 * key any more. `storage`, of MAAS_LEND_REVOCATION words, is borrowed until `done`. */
 	int (*revoke)(void *ctx, struct maas_slab_ref ref, uint64_t *storage,
 		      maas_lend_key_done *done, void *arg);
-	/* Breaks the session's connection; when `done` comes, all keys of the session are dead. */
+	/* Breaks the session's connection; when `done` comes, all keys of the session are dead. An
+	 * error in `done`: that could not be confirmed, and this is called again until it is. */
 	int (*end_session)(void *ctx, struct maas_lend_session_ref session,
 			   maas_lend_key_done *done, void *arg);
 	/* Looks whether the session's peer is still there; breaks the connection if it is not. */

@@ -381,7 +381,8 @@ MAAS_MUST_CHECK int maas_lend_ticket_redeem(struct maas_lend *lend, const char *
 /*
  * Ends a session: its connection first, then the allocations that live as long as the session, each
  * as by maas_lend_free(). Returns and calls `done` as that does, without -ENOMEM; -ETIMEDOUT when a
- * slab had to be kept back. Of very many allocations housekeeping frees the rest, and calls `done`.
+ * slab had to be kept back or a key of the session may live: then the session goes on ending until
+ * it is dead. Of very many allocations housekeeping frees the rest, and calls `done`.
  */
 MAAS_MUST_CHECK int maas_lend_session_end(struct maas_lend *lend,
 					  const struct maas_lend_caller *caller, const char *id,

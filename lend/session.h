@@ -40,8 +40,9 @@ struct maas_lend_session {
 	enum maas_lend_session_state state;
 	bool listed;
 	bool exclusive;
-	bool keys_dead;
-	bool queued; /* in `queue` of the sessions */
+	bool keys_told; /* its connection has ended, or that was not confirmed: … */
+	bool keys_live; /* … perhaps; then it is to be ended again */
+	bool queued;	/* in `queue` of the sessions */
 	TAILQ_ENTRY(maas_lend_session) queue_link;
 };
 

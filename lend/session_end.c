@@ -5,6 +5,9 @@
  *     LIVE ──begin_end()──▶ ENDING: keys die ──▶ allocations are freed ──▶ frees complete ──▶ FREE
  *                                  end()              drain()                settle()
  *
+ * Where the keys cannot be confirmed dead, the end goes on all the same, since each free asks for
+ * the slab's own keys; then the caller is told, and housekeeping begins anew with the keys.
+ *
  * Keys die and frees start without the lock, in whatever thread that is. A session may own millions
  * of allocations, and that thread may have to serve others: after some of them, or when it has no
  * memory to go on, it leaves the end in a queue to housekeeping. While the lock is not held,
@@ -38,11 +41,17 @@ bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_len
 {
 	struct maas_lend_sessions *sessions = &session->lend->sessions;
 
-	if (session->state != MAAS_LEND_SESSION_ENDING || !session->keys_dead ||
+	if (session->state != MAAS_LEND_SESSION_ENDING || !session->keys_told ||
 	    session->allocations || session->pending)
 		return false;
 	take_out(session);
 	maas_lend_calls_add(calls, session->done, session->arg, session->status);
+	if (session->keys_live) {
+		session->done = NULL;
+		session->keys_told = false;
+		leave(session);
+		return false;
+	}
 	maas_lend_discharge_session(session->lend, session);
 	session->state = MAAS_LEND_SESSION_FREE;
 	maas_lend_session_name_remove(session);
@@ -125,7 +134,8 @@ static void connection_ended(struct maas_lend_session *session, int status)
 	struct maas_lend *lend = session->lend;
 
 	pthread_mutex_lock(&lend->lock);
-	session->keys_dead = true;
+	session->keys_told = true;
+	session->keys_live = status;
 	if (status)
 		session->status = -ETIMEDOUT;
 	pthread_mutex_unlock(&lend->lock);
@@ -150,7 +160,7 @@ static void begin_end(struct maas_lend_session *session, maas_lend_free_done *do
 	session->lend->sessions.live--;
 	session->done = done;
 	session->arg = arg;
-	session->keys_dead = false;
+	session->keys_told = false;
 }
 
 /* Kills the keys, and goes on as drain() does. No lock held. Another error: the keys may live, and
@@ -249,20 +259,20 @@ bool maas_lend_sessions_go_on(struct maas_lend *lend)
 	while (left && (!r || r == -EINPROGRESS)) {
 		struct maas_lend_session_ref ref = {0};
 		struct maas_lend_session *session;
-		bool keys_dead = false;
+		bool keys_told = false;
 
 		pthread_mutex_lock(&lend->lock);
 		session = TAILQ_FIRST(&lend->sessions.queue);
 		if (session) {
 			ref = ref_of(session);
-			keys_dead = session->keys_dead;
+			keys_told = session->keys_told;
 			take_out(session);
 		}
 		pthread_mutex_unlock(&lend->lock);
 		if (!session)
 			return false;
 		left--;
-		r = keys_dead ? drain(lend, ref, false, &left) : end(lend, ref, false, &left);
+		r = keys_told ? drain(lend, ref, false, &left) : end(lend, ref, false, &left);
 	}
 	return !r || r == -EINPROGRESS;
 }

@@ -350,6 +350,13 @@ static void bury(struct maas_rdma_conn *conn)
 	maas_rdma_tasks_run(enders, 0);
 }
 
+/* Who waits for the end may ask for it again. */
+static void try_later(struct maas_rdma_conn *conn)
+{
+	conn->deadline_ms = maas_clock_ms() + RETRY_MS;
+	maas_rdma_tasks_run(maas_rdma_tasks_take(&conn->enders), -EIO);
+}
+
 static void go_on(struct maas_rdma_conn *conn)
 {
 	int r;
@@ -359,10 +366,10 @@ static void go_on(struct maas_rdma_conn *conn)
 	r = maas_rdma_grants_end(conn);
 	if (r == -EAGAIN)
 		maas_rdma_conn_dirty(conn);
-	else if (r || !destroy_queues(conn))
-		conn->deadline_ms = maas_clock_ms() + RETRY_MS;
-	else
+	else if (!r && destroy_queues(conn))
 		bury(conn);
+	else
+		try_later(conn);
 }
 
 /* Does what a connection has to do, which is off the list of dirty ones by now. */

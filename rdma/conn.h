@@ -63,7 +63,7 @@ struct maas_rdma_conn {
 	TAILQ_ENTRY(maas_rdma_conn) dirty_link;
 	bool dirty; /* in rdma->dirty: there is something to do before the thread sleeps */
 	struct maas_rdma_conn *successor;  /* WAITING for the end of this one */
-	struct maas_rdma_task_list enders; /* run when the connection is gone */
+	struct maas_rdma_task_list enders; /* run when it is gone, or a try to end it has failed */
 	struct maas_rdma_work probe;
 	bool probing;
 
@@ -122,7 +122,7 @@ void maas_rdma_conn_poll(struct maas_rdma_conn *conn);
  * Breaks the connection, for `reason` in the log: queue pair to ERR → all work done →
  * maas_rdma_grants_end() → queue pair, completion queue and protection domain destroyed → freed.
  * Returns at once; the rest happens when the thread comes round, within MAAS_RDMA_WORK_MS. Where a
- * key cannot be confirmed dead, the end is tried again every second.
+ * key cannot be confirmed dead, those who wait hear of it, and the end is tried again every second.
  */
 void maas_rdma_conn_end(struct maas_rdma_conn *conn, const char *reason);
 /* Breaks all of the server's. */

@@ -166,9 +166,17 @@ TEST(session__whose_connection_cannot_be_ended)
 	finish(-ETIMEDOUT);
 	expect_told(&end, -ETIMEDOUT);
 	assert_int_equal(quarantined_bytes(), 65536);
+	/* Both are asked for again: the connection still cannot be ended, then it can. */
 	pass_ms(1000);
+	assert_int_equal(keys.num_ops, 2);
+	finish(-ETIMEDOUT);
+	assert_int_equal(open_by(NULL, "s"), -EEXIST);
 	finish(0);
 	assert_int_equal(quarantined_bytes(), 0);
+	pass_ms(100);
+	finish(0);
+	open_session("s", true);
+	assert_int_equal(end.calls, 1);
 }
 
 TEST(session__without_slabs_tells_that_its_connection_lives)

@@ -255,6 +255,69 @@ TEST(session_end__with_work_under_way)
 	assert_int_equal(free_it(memory.id), 0);
 }
 
+static bool can_open_again(void)
+{
+	struct maas_lend_session_info again;
+
+	return !maas_lend_session_open(server.lend, NULL, peer->session.name, 60, true, NULL,
+				       &again);
+}
+
+/* The session's first allocation has a key, and so has one that outlives the session. */
+TEST_MODES(session_end__with_keys_that_will_not_go)
+{
+	struct maas_lend_alloc_request owned = {
+		.size_bytes = 4096, .count = 2, .lifetime = MAAS_LEND_LIFETIME_SESSION};
+	struct maas_slab_ref refs[2];
+	struct maas_lend_allocation first;
+	struct maas_slab_stats stats;
+
+	begin(mode);
+	AWAIT(server_stats().connected == 1);
+	memory = allocate(1024);
+	(void)get_key(peer, memory.id);
+	owned.session = peer->session.id;
+	assert_int_equal(maas_lend_allocate(server.lend, &owned, refs, &first), 0);
+	(void)get_key(peer, first.id);
+	fake_refuse_ends(true);
+
+	assert_int_equal(end_session(peer), -ETIMEDOUT);
+	maas_slab_stats(server.slab, &stats);
+	assert_int_equal(stats.live_slabs, 1);
+	assert_int_equal(stats.quarantined_bytes, 4096);
+	assert_int_equal(server_stats().grants, 2);
+	for (int i = 0; i < 30; i++)
+		tick();
+	assert_false(can_open_again());
+	assert_int_equal(free_it(memory.id), -ETIMEDOUT);
+	fake_refuse_ends(false);
+	AWAIT((tick(), can_open_again()));
+	assert_true(is_idle());
+	assert_int_equal(server_stats().grants, 0);
+	AWAIT((tick(), maas_slab_stats(server.slab, &stats), !stats.quarantined_bytes));
+}
+
+/* Any call that ends something, once. */
+TEST_MODES(session_end__is_told_and_completed)
+{
+	bool fired = true;
+
+	for (long nth = 1; fired; nth++) {
+		int r;
+
+		begin_granted(mode);
+		fake_fail_nth(FAKE_ENDS, nth);
+		r = end_session(peer);
+		fired = fake_fail_disarm();
+		assert_true(r == 0 || r == -ETIMEDOUT);
+		assert_true(r == 0 || fired);
+		AWAIT((tick(), can_open_again()));
+		assert_true(is_idle());
+		assert_int_equal(free_it(memory.id), 0);
+		server_close();
+	}
+}
+
 TEST(stop__with_work_under_way)
 {
 	begin_binding(false);
