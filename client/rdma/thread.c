@@ -116,11 +116,12 @@ static void fail_todo(struct maas_rdma_client *rdma, const struct maas_rdma_clie
 	}
 }
 
-/* What a moment's patience may mend: the deadlines decide. */
+/* What a moment's patience may mend: the deadlines decide. An answer that the session is unknown
+ * may be of the one before; if it is of this one, `lost` will be set. */
 static bool is_passing(int error)
 {
-	return error == -ETIMEDOUT || error == -EHOSTUNREACH || error == -ENETUNREACH ||
-	       error == -ENETDOWN;
+	return error == -EKEYREVOKED || error == -ETIMEDOUT || error == -EHOSTUNREACH ||
+	       error == -ENETUNREACH || error == -ENETDOWN;
 }
 
 /* What another try or two may mend, such as a server that restarts. */
@@ -145,8 +146,10 @@ static void connect_failed(struct worker *worker, int error)
 	log_debug("rdma: cannot connect again: %s", maas_error());
 	pause_after(worker, count);
 	maas_lock_take(&rdma->lock);
-	rdma->connect_error = error;
-	snprintf(rdma->connect_words, sizeof(rdma->connect_words), "%s", maas_error());
+	if (error != -EKEYREVOKED) {
+		rdma->connect_error = error;
+		snprintf(rdma->connect_words, sizeof(rdma->connect_words), "%s", maas_error());
+	}
 	if (!is_passing(error) && !(is_brief(error) && count < MAAS_RDMA_TRIES)) {
 		fail_todo(rdma, NULL, error);
 		atomic_store(&rdma->num_failed, 0);

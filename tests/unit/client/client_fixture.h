@@ -118,6 +118,8 @@ void proxy_start(const char *url, unsigned int losses);
 extern _Atomic bool proxy_loses_next;
 /* Nothing gets through, until this is false again. */
 extern _Atomic bool proxy_stalled;
+/* Nor on the connections before that number, until this is 0. */
+extern _Atomic unsigned int proxy_stuck;
 
 /*
  * Starts maasd, and the proxy before it. Opens `maas` at the proxy, and `other` at maasd.

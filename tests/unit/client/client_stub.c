@@ -150,6 +150,7 @@ static struct sockaddr_in behind; /* maasd */
 static unsigned int proxy_losses;
 _Atomic bool proxy_loses_next;
 _Atomic bool proxy_stalled;
+_Atomic unsigned int proxy_stuck;
 
 /* Copies the bytes that have come. False: the reader's side is closed. */
 static bool pass(int from, int to)
@@ -163,6 +164,7 @@ static bool pass(int from, int to)
 struct passage {
 	pthread_t thread;
 	int client;
+	unsigned int number;
 	bool lose; /* the answer */
 };
 
@@ -173,7 +175,7 @@ static void pass_on(const struct passage *at, int to)
 				 {.fd = to, .events = POLLIN}};
 
 	while (poll(wait, 2, -1) > 0) {
-		while (proxy_stalled)
+		while (proxy_stalled || at->number < proxy_stuck)
 			nap();
 		if (wait[0].revents && !pass(at->client, to))
 			return;
@@ -205,10 +207,12 @@ static void *run_proxy(void *arg)
 		struct passage *at = &passages[count++];
 
 		at->client = client;
-		at->lose = proxy.connections++ < proxy_losses;
+		at->number = proxy.connections++;
+		at->lose = at->number < proxy_losses;
 		CHECK(!pthread_create(&at->thread, NULL, run_passage, at));
 	}
 	proxy_stalled = false;
+	proxy_stuck = 0;
 	while (count)
 		CHECK(!pthread_join(passages[--count].thread, NULL));
 	return arg;

@@ -84,13 +84,13 @@ TEST(timeout__gives_the_buffer_back)
 }
 
 /* `maas` by the proxy, and memory that `other` borrowed. */
-static struct maas_allocation begin_stalled(void)
+static struct maas_allocation begin_stalled(const struct maas_options *options)
 {
 	struct maas_allocation at;
 
 	lan_open(NULL, "auto");
 	proxy_start(lan_url(), 0);
-	begin_at(proxy.url, NULL);
+	begin_at(proxy.url, options);
 	open_other();
 	at = client_alloc(other, 1);
 	proxy_stalled = true;
@@ -120,7 +120,7 @@ static void need_key(const struct maas_allocation *at)
 
 TEST(timeout__while_a_key_is_asked_for)
 {
-	struct maas_allocation at = begin_stalled();
+	struct maas_allocation at = begin_stalled(NULL);
 
 	expect_timeout_beside(need_key, &at);
 	proxy_stalled = false;
@@ -138,7 +138,7 @@ static void break_connection(const struct maas_allocation *at)
 
 TEST(timeout__while_a_ticket_is_asked_for)
 {
-	struct maas_allocation at = begin_stalled();
+	struct maas_allocation at = begin_stalled(NULL);
 
 	expect_timeout_beside(break_connection, &at);
 	proxy_stalled = false;
@@ -236,6 +236,42 @@ TEST(session__is_lost)
 	/* Memory that did not belong to the session is still there. */
 	expect_bytes('a');
 	expect_works('c');
+}
+
+static void *reopen(void *arg)
+{
+	*(int *)arg = maas_reopen(maas);
+	return NULL;
+}
+
+/* The answer to a request of the session before comes once there is the next session. */
+static void answer_after_reopen(void (*act)(const struct maas_allocation *at))
+{
+	struct maas_allocation at = begin_stalled(OPTIONS(.ttl_seconds = 1));
+	pthread_t thread;
+	int r;
+
+	act(&at);
+	AWAIT(client_session().state == MAAS_SESSION_LOST);
+	proxy_stuck = proxy.connections;
+	proxy_stalled = false;
+	threads_start(&thread, 1, reopen, &r, 0);
+	AWAIT(client_session().state == MAAS_SESSION_LIVE);
+	fake_release();
+	proxy_stuck = 0;
+	threads_join(&thread, 1);
+	assert_int_equal(r, 0);
+	client_done(0);
+}
+
+TEST(session__is_reopened_while_a_ticket_is_asked_for)
+{
+	answer_after_reopen(break_connection);
+}
+
+TEST(session__is_reopened_while_a_key_is_asked_for)
+{
+	answer_after_reopen(need_key);
 }
 
 TEST(buffer__in_use_cannot_go)
