@@ -389,9 +389,8 @@ int maas_buffer_unregister(struct maas *maas, struct maas_buffer *buffer);
  * is exhausted, -EUSERS a limit of the server is reached, or too many requests of this address had
  * a wrong token, -EMSGSIZE the request is longer than the server takes, -ENOSYS the server has no
  * such call, -ESHUTDOWN the server is stopping, -ENOBUFS the server is short of memory, -EREMOTEIO
- * the server failed, -EPROTO the answer makes no sense, -EINVAL the server speaks TLS and the URL is
- * http://, -ENOMEM, -ECHILD after fork.
- * Also: -ENOENT no such page.
+ * the server failed, -EPROTO the answer makes no sense, -EINVAL the server speaks TLS and the URL
+ * is http://, -ENOMEM, -ECHILD after fork. Also: -ENOENT no such page.
  */
 int maas_get(struct maas *maas, const char *path, char **ret_text, size_t *ret_len);
 
