@@ -93,6 +93,7 @@ def is_restarted(site):
 def loses_memory(site):
     memory = site.path("memory")
     server = site.server("--memory-file", memory)
+    lend(server, 1)
     yield server.watched
     time.sleep(KNOWN_S)
     server.kill()
