@@ -164,8 +164,9 @@ func (m *Mirror) IterateAllChunks(f IterateFunc) error {
 		m.saw(ref)
 		return f(series, ref, mint, maxt, n, enc, ooo)
 	})
-	// Nothing more is written to the files that were there at the start.
-	m.written.CompareAndSwap(0, uint64(makeRef(m.lastFile.Load()+1, 0)))
+	if err == nil { // Nothing more is written to the files that were there at the start.
+		m.written.CompareAndSwap(0, uint64(makeRef(m.lastFile.Load()+1, 0)))
+	}
 	return err
 }
 

@@ -129,3 +129,19 @@ func TestMirror__knows_where_the_chunks_end(t *testing.T) {
 	require.Equal(t, int64(headchunk.FileHeaderSize+n), length)
 	require.Equal(t, length, s.tail.ChunkFile(1).Len())
 }
+
+// corrupt is a local mapper whose files cannot be read.
+type corrupt struct{ Local }
+
+func (corrupt) IterateAllChunks(IterateFunc) error { return errForgotten }
+
+// A snapshot may be copied once all chunks are: those of a file that is about to be deleted are not.
+func TestMirror__does_not_know_where_the_chunks_end_that_it_could_not_read(t *testing.T) {
+	s := newMirror(t)
+	m := maastest.Must(NewMirror(corrupt{s.Local}, s.m, s.tail, Options{}))(t)
+	defer m.reader.close()
+	require.ErrorIs(t, m.IterateAllChunks(nil), errForgotten)
+	number, length := m.chunksEnd()
+	require.Zero(t, number)
+	require.Zero(t, length)
+}

@@ -5,10 +5,12 @@ package tail
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
@@ -87,11 +89,7 @@ func TestRestore__brings_back_the_snapshot_of_a_shutdown(t *testing.T) {
 			n := d.start(mirrored)
 			const older, newest = "chunk_snapshot.000000.0000000012", "chunk_snapshot.000000.0000307200"
 			for _, dir := range []string{older, newest} {
-				tmp := dir + ".tmp" // It gets its name when it is complete.
-				d.mkdir(tmp)
-				d.segments(tmp + "/00000000")
-				d.append(tmp+"/00000001", 77)
-				d.rename(tmp, dir)
+				d.writeSnapshot(dir)
 			}
 			n.stop()
 			if chunksLost {
@@ -108,6 +106,56 @@ func TestRestore__brings_back_the_snapshot_of_a_shutdown(t *testing.T) {
 			require.Equal(t, want, maastest.Must(shared.Contents(other.dir, "chunk_snapshot.*"))(t))
 		})
 	}
+}
+
+// A successor that loads a snapshot reads only the log behind it: what is in chunks that are not there would be lost.
+func TestRestore__no_snapshot_without_the_chunks_that_it_relies_on(t *testing.T) {
+	for name, delay := range map[string]func(d *dataDir, s stepper) (end func()){
+		"the database has not read its chunks yet": func(_ *dataDir, s stepper) func() {
+			s.LimitChunks(func() (uint32, int64) { return 0, 0 })
+			return func() { s.LimitChunks(func() (uint32, int64) { return 4, 0 }) }
+		},
+		"chunks are being deleted": func(_ *dataDir, s stepper) func() {
+			s.BeginTruncate(1)
+			return s.EndTruncate
+		},
+		"the last one is gone since it was listed": func(d *dataDir, s stepper) func() {
+			s.SortedFrom(1)
+			s.o.Acked = func(number uint32, _ int64) {
+				if number == 2 {
+					d.rename("chunks_head/000003", "gone")
+				}
+			}
+			return func() { s.o.Acked = nil; d.rename("gone", "chunks_head/000003") }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDataDir(t)
+			d.segments(walZero)
+			d.writeChunks(3, 2)
+			d.writeSnapshot("chunk_snapshot.000000.0000307200")
+			s := newStepper(d, d.open(), mirrored)
+			end := delay(d, s)
+			s.look()
+			require.Zero(t, planned(t, d.files(), remotefile.Snapshot))
+			end()
+			s.look()
+			require.Equal(t, 3, planned(t, d.files(), remotefile.Chunks))
+			require.Equal(t, 2, planned(t, d.files(), remotefile.Snapshot))
+		})
+	}
+}
+
+// planned is how many files of a kind a take-over would have.
+func planned(t assert.TestingT, files []*remotefile.File, kind remotefile.Kind) (n int) {
+	plan, _, err := planRestore(files, true)
+	assert.NoError(t, err)
+	for _, f := range slices.Concat(plan...) {
+		if f.Name().Kind == kind {
+			n++
+		}
+	}
+	return n
 }
 
 func TestRestore__refuses_a_log_without_its_beginning(t *testing.T) {

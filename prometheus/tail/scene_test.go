@@ -128,6 +128,14 @@ func (d *dataDir) writeChunks(files int, sample byte) {
 	}
 }
 
+// writeSnapshot makes a chunk snapshot of two parts, as Prometheus does: under another name until it is complete.
+func (d *dataDir) writeSnapshot(name string) {
+	d.mkdir(name + ".tmp")
+	d.segments(name + ".tmp/00000000")
+	d.append(name+".tmp/00000001", 77)
+	d.rename(name+".tmp", name)
+}
+
 // mirrored copies these files, too.
 func mirrored(o *Options) { o.Chunks = true }
 

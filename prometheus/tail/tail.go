@@ -225,8 +225,9 @@ func (t *Tail) report() {
 }
 
 // step looks at the directory once and copies what is new: first the log, then the checkpoint, without which the
-// log may be useless, then the chunks, which only make a start faster. more says that the budget was used up
-// before the work was done.
+// log may be useless, then the chunks, which only make a start faster, and, if all of them are there, the snapshot: a
+// take-over that has it reads nothing of the log in front of it. more says that the budget was used up before the work
+// was done.
 func (t *Tail) step(look uint64) (more bool, err error) {
 	if !t.memory.Up() {
 		return false, memory.ErrDegraded
@@ -244,7 +245,7 @@ func (t *Tail) step(look uint64) (more bool, err error) {
 		return false, err
 	}
 	budget := int64(bulkBudget)
-	released := true
+	released, whole := true, true
 	usable := false
 	for _, kind := range []remotefile.Kind{remotefile.WAL, remotefile.WBL, remotefile.Checkpoint, remotefile.Chunks, remotefile.Snapshot} {
 		if kind == remotefile.WBL {
@@ -256,10 +257,12 @@ func (t *Tail) step(look uint64) (more bool, err error) {
 			if f.name.Kind != kind {
 				continue
 			}
-			if released || isLog(f.name) {
-				if err := t.copyFile(f, truncations, &budget); err != nil {
+			if isLog(f.name) || released && (kind != remotefile.Snapshot || whole) {
+				all, err := t.copyFile(f, truncations, &budget)
+				if err != nil {
 					return false, err
 				}
+				whole = whole && (all || kind != remotefile.Chunks)
 			}
 			t.tell(f)
 		}
@@ -331,45 +334,45 @@ func (t *Tail) truncationCount() int {
 	return t.truncations
 }
 
-// copyFile brings a remote file up to date with its local one. Bytes of files that belong to no log count against
-// the budget.
-func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
+// copyFile brings a remote file up to date with its local one, and says whether it now has all that was in that. Bytes
+// of files that belong to no log count against the budget.
+func (t *Tail) copyFile(f localFile, truncations int, budget *int64) (all bool, err error) {
 	if err := t.follow(f); err != nil {
-		return err
+		return false, err
 	}
 	r, err := t.remote(f, truncations)
 	if r == nil || err != nil {
-		return err
+		return false, err
 	}
 	if r.file.Len() == 0 {
 		// Free an earlier file of the same name first: a take-over could not tell the two apart.
 		if err := t.free(t.takeDead(func(n remotefile.Name) bool { return n == f.name })); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if last, _ := r.file.Last(); last && r.file.Len() == f.info.Size() {
-		return nil
+		return true, nil
 	}
 	if r.file.Len() >= f.info.Size() && !f.complete || r.idle.Equal(f.info.ModTime()) || r.file.Len() >= t.limit.of(f.name) {
-		return nil
+		return t.limit != chunkPosition{}, nil // Until the database has read its chunks, their end is not known.
 	}
 	file, err := os.Open(f.path)
 	if errors.Is(err, os.ErrNotExist) && !isLog(f.name) {
-		return nil // Deleted meanwhile; the next look will tell. Behind a gap in a log, nothing may be copied.
+		return false, nil // Deleted meanwhile; the next look will tell. Behind a gap in a log, nothing may be copied.
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer file.Close()
 	if info, err := file.Stat(); err != nil || !os.SameFile(info, r.info) {
-		return err // It is another file by now.
+		return false, err // It is another file by now.
 	}
 	log := isLog(f.name)
 	for log || *budget > 0 && !t.doesEnough() {
 		begun := time.Now()
 		n, err := t.copyPiece(file, r, f)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if !log {
 			*budget -= max(int64(n), int64(time.Since(begun).Seconds()*bulkBudget))
@@ -380,10 +383,10 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 			if f.name.Kind == remotefile.Chunks && time.Since(f.info.ModTime()) > time.Second && r.file.Len() < t.limit.of(f.name) {
 				r.idle = f.info.ModTime()
 			}
-			return t.finish(r, f)
+			return true, t.finish(r, f)
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // tell calls Acked for a chunk file, also for one that was there at the start.
