@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/maas-memory/maas/prometheus/memory"
@@ -27,7 +28,8 @@ func (r *remoteFile) isOf(f localFile) bool {
 func (t *Tail) remote(f localFile, truncations int) (*remoteFile, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if f.name.Kind == remotefile.Chunks && (truncations != t.truncations || t.truncations%2 == 1) {
+	relies := f.name.Kind == remotefile.Chunks || f.name.Kind == remotefile.Snapshot
+	if relies && (truncations != t.truncations || t.truncations%2 == 1) {
 		return nil, nil // The name may belong to another file by now, and a file in front of it may be gone.
 	}
 	r := t.files[f.name]
@@ -36,6 +38,9 @@ func (t *Tail) remote(f localFile, truncations int) (*remoteFile, error) {
 	}
 	if r != nil {
 		t.dead = append(t.dead, r.file) // The log was repaired, or the number used again.
+		if f.name.Kind == remotefile.Chunks {
+			t.dead = append(t.dead, takeKind(t.files, remotefile.Snapshot)...)
+		}
 	}
 	sorted := f.name.Kind == remotefile.Chunks && t.allSorted && f.name.Number >= t.sortedFrom
 	r = &remoteFile{
@@ -73,7 +78,7 @@ func (t *Tail) freeGone(local []localFile) error {
 
 // attach takes over what the server holds. These files stay: one that equals the local file byte for byte; a
 // longer log, once it is cut; a checkpoint that the directory's log needs and has lost; and, until freeGone, the files
-// that a newer checkpoint replaces. All others are freed and copied again.
+// that a newer checkpoint replaces. All others are freed and copied again; so is a snapshot of which chunks are missing.
 func (t *Tail) attach(arena *memory.Arena) error {
 	t.mu.RLock()
 	truncations := t.truncations
@@ -118,7 +123,12 @@ func (t *Tail) attach(arena *memory.Arena) error {
 	}
 	t.mu.Lock()
 	if truncations != t.truncations || truncations%2 == 1 {
-		dead = append(dead, takeChunks(kept)...) // The names may belong to other files by now.
+		dead = append(dead, takeKind(kept, remotefile.Chunks)...) // The names may belong to other files by now.
+	}
+	isDead := func(f *remotefile.File) bool { return f.Name().Kind == remotefile.Chunks }
+	isMissing := func(f localFile) bool { return f.name.Kind == remotefile.Chunks && kept[f.name] == nil }
+	if slices.ContainsFunc(dead, isDead) || slices.ContainsFunc(local, isMissing) {
+		dead = append(dead, takeKind(kept, remotefile.Snapshot)...)
 	}
 	t.files, t.dead, t.arena = kept, dead, arena
 	t.minTime.Store(math.MinInt64) // The file that said where may be dead.
@@ -148,10 +158,10 @@ func superseded(name remotefile.Name, local []localFile) bool {
 	})
 }
 
-// takeChunks removes the chunk files from a set, and returns them.
-func takeChunks(files map[remotefile.Name]*remoteFile) (taken []*remotefile.File) {
+// takeKind removes the files of a kind from a set, and returns them.
+func takeKind(files map[remotefile.Name]*remoteFile, kind remotefile.Kind) (taken []*remotefile.File) {
 	for name, r := range files {
-		if name.Kind == remotefile.Chunks {
+		if name.Kind == kind {
 			taken = append(taken, r.file)
 			delete(files, name)
 		}
@@ -243,8 +253,10 @@ func (t *Tail) SortedFrom(number uint32) {
 }
 
 // BeginTruncate takes the chunk files below a number out of use before they are deleted: their numbers may be used
-// again at once, for other bytes. Call EndTruncate when they are gone.
+// again at once, for other bytes. math.MaxUint32 says that the database could not read them: it does not use the
+// snapshot that is there now either. Call EndTruncate when they are gone.
 func (t *Tail) BeginTruncate(below uint32) {
+	snapshot, _ := listSnapshot(t.o.Dir) // What cannot be listed is not copied either.
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.truncations%2 == 1 {
@@ -255,6 +267,12 @@ func (t *Tail) BeginTruncate(below uint32) {
 		if name.Kind == remotefile.Chunks && name.Number < below {
 			t.dead = append(t.dead, r.file)
 			delete(t.files, name)
+		}
+	}
+	if below == math.MaxUint32 {
+		t.dead = append(t.dead, takeKind(t.files, remotefile.Snapshot)...)
+		if len(snapshot) > 0 {
+			t.discarded = filepath.Dir(snapshot[0].path)
 		}
 	}
 }

@@ -101,10 +101,13 @@ func (t *Tail) giveBack(dead []*remotefile.File) {
 }
 
 // free frees files one by one. At whatever moment that ends, a take-over can use what is left: it needs the end of a
-// log, and the beginning of the chunks.
+// log, and the beginning of the chunks, but all of them for a snapshot.
 func (t *Tail) free(dead []*remotefile.File) error {
 	slices.SortFunc(dead, func(a, b *remotefile.File) int {
 		x, y := a.Name(), b.Name()
+		if x.Kind != y.Kind && (x.Kind == remotefile.Snapshot || y.Kind == remotefile.Snapshot) {
+			return cmp.Compare(y.Kind, x.Kind) // It has the highest kind.
+		}
 		if x.Kind == remotefile.Chunks {
 			x, y = y, x
 		}

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -233,5 +234,88 @@ func TestMoments__after_an_outage(t *testing.T) {
 			require.Contains(t, there, remotefile.Name{Kind: remotefile.WBL, Number: 7})
 			require.NotContains(t, there, remotefile.Name{Kind: remotefile.WBL, Number: 2})
 		})
+	}
+}
+
+// A take-over that has a snapshot has all chunks that it relies on, too, whatever becomes of them.
+func TestMoments__of_a_snapshot(t *testing.T) {
+	const files = 3
+	other := chunkFile(1, 3, []byte{0, 1, 9})
+	snapshot := "chunk_snapshot.000000.0000307200"
+	for name, c := range map[string]struct {
+		change  func(d *dataDir, s stepper)
+		restart bool
+		left    [2]int // Of chunks, and of the snapshot.
+	}{
+		"chunks are others at a start": {func(d *dataDir, _ stepper) { d.write("chunks_head/000003", other) }, true, [2]int{files, 2}},
+		"chunks are replaced": {func(d *dataDir, _ stepper) {
+			d.write("other", other)
+			d.rename("other", "chunks_head/000003")
+		}, false, [2]int{files, 2}},
+		"all of it is gone":            {func(d *dataDir, _ stepper) { d.remove("chunks_head", snapshot) }, false, [2]int{}},
+		"all of it is gone at a start": {func(d *dataDir, _ stepper) { d.remove("chunks_head", snapshot) }, true, [2]int{}},
+		"the database cannot read its chunks": {func(d *dataDir, s stepper) {
+			s.BeginTruncate(math.MaxUint32)
+			d.remove("chunks_head/000002", "chunks_head/000003")
+			s.EndTruncate()
+		}, false, [2]int{1, 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDataDir(t)
+			d.segments(walZero)
+			d.writeChunks(files, 1)
+			d.writeSnapshot(snapshot)
+			at, through := newMoments(d)
+			m := through.open()
+			s := newStepper(d, m, mirrored)
+			has := func(l *remotefile.Listing) [2]int {
+				return [2]int{planned(t, l.Files, remotefile.Chunks), planned(t, l.Files, remotefile.Snapshot)}
+			}
+			s.look()
+			at.from(func(l *remotefile.Listing) {
+				if has := has(l); has[1] > 0 {
+					assert.Equal(t, [2]int{files, 2}, has, "of chunks, and of the snapshot")
+				}
+			})
+			at.now()
+			c.change(d, s)
+			if c.restart {
+				require.NoError(t, m.Close())
+				s = newStepper(d, through.open(), mirrored)
+			}
+			for range 3 {
+				s.look()
+			}
+			at.end()
+			require.Equal(t, c.left, has(&remotefile.Listing{Files: d.files()}))
+			d.writeSnapshot("chunk_snapshot.000001.0000000000")
+			s.look()
+			require.Equal(t, [2]int{c.left[0], 2}, has(&remotefile.Listing{Files: d.files()}), "with the next shutdown")
+		})
+	}
+}
+
+// What was lost is copied again, and then the snapshot; a file after the other, of a directory that the database may
+// not have read yet.
+func TestAttach__a_snapshot_goes_with_chunks_that_the_server_lost(t *testing.T) {
+	for _, lost := range [][]uint32{{2}, {3}, {1, 2, 3}} {
+		d := newDataDir(t)
+		d.segments(walZero)
+		d.writeChunks(3, 1)
+		d.writeSnapshot("chunk_snapshot.000000.0000307200")
+		m := d.open()
+		newStepper(d, m, mirrored).look()
+		require.NoError(t, m.Close())
+		for _, number := range lost {
+			d.lose(remotefile.Name{Kind: remotefile.Chunks, Number: number})
+		}
+		s := newStepper(d, d.open(), mirrored)
+		s.LimitChunks(func() (uint32, int64) { return 0, 0 })
+		s.look()
+		require.Zero(t, planned(t, d.files(), remotefile.Snapshot), lost)
+		s.LimitChunks(func() (uint32, int64) { return 4, 0 })
+		s.look()
+		require.Equal(t, 3, planned(t, d.files(), remotefile.Chunks))
+		require.Equal(t, 2, planned(t, d.files(), remotefile.Snapshot))
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -93,6 +94,7 @@ type Tail struct {
 	truncations int                // Counts beginnings and ends; odd while files may be removed and their numbers used again.
 	sortedFrom  uint32             // Sorted passes write the chunk files from here on.
 	allSorted   bool               // Whether sortedFrom is set.
+	discarded   string             // The directory of a snapshot that the database did not use.
 	written     func() (number uint32, length int64)
 }
 
@@ -306,7 +308,11 @@ func (t *Tail) list() ([]localFile, error) {
 		return nil, errLogGone
 	}
 	t.sawLog, t.gone = hasLog, false
-	return local, nil
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.DeleteFunc(local, func(f localFile) bool {
+		return f.name.Kind == remotefile.Snapshot && filepath.Dir(f.path) == t.discarded
+	}), nil
 }
 
 // usable says whether a successor could start from the whole log in remote memory. It could not while the first
@@ -345,8 +351,9 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) (all bool, 
 		return false, err
 	}
 	if r.file.Len() == 0 {
-		// Free an earlier file of the same name first: a take-over could not tell the two apart.
-		if err := t.free(t.takeDead(func(n remotefile.Name) bool { return n == f.name })); err != nil {
+		// Free an earlier file of the same name first: a take-over could not tell the two apart. A snapshot may rely
+		// on it.
+		if err := t.free(t.takeDead(func(n remotefile.Name) bool { return n == f.name || n.Kind == remotefile.Snapshot })); err != nil {
 			return false, err
 		}
 	}
