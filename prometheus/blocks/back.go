@@ -74,7 +74,8 @@ type progress struct {
 
 func (c *Copier) bringBack(db Database) {
 	defer c.returning.Store(false)
-	if err := os.RemoveAll(filepath.Join(c.o.Dir, stageDir, workDir)); err != nil {
+	_, err := c.moveReady(db)
+	if err = errors.Join(err, os.RemoveAll(filepath.Join(c.o.Dir, stageDir, workDir))); err != nil {
 		c.o.Logger.Error("MaaS: blocks are not brought back", "err", err)
 		return
 	}
@@ -82,7 +83,7 @@ func (c *Copier) bringBack(db Database) {
 	for looked := false; !c.stopped() && !c.memory.Fenced(); {
 		g, known := c.nextGroup(&p)
 		if !known {
-			c.wait()
+			c.wait(0)
 			continue
 		}
 		if !looked {
@@ -109,10 +110,11 @@ func (c *Copier) bringBack(db Database) {
 	}
 }
 
-func (c *Copier) wait() {
+// wait waits for a second, doubled so often.
+func (c *Copier) wait(doubled int) {
 	select {
 	case <-c.ctx.Done():
-	case <-time.After(min(c.o.Interval, time.Second)):
+	case <-time.After(min(c.o.Interval, time.Second) << doubled):
 	}
 }
 
@@ -140,9 +142,9 @@ func (c *Copier) comesBack(g []*block, err error) bool {
 	}
 	c.o.Logger.Warn("MaaS: bringing back blocks is interrupted, and continues when the server is in use", "err", err)
 	for !c.stopped() && !c.memory.Up() && !c.memory.Fenced() {
-		c.wait()
+		c.wait(0)
 	}
-	c.wait()
+	c.wait(0)
 	return true
 }
 
@@ -182,11 +184,22 @@ func (c *Copier) nextGroup(p *progress) (missing []*block, known bool) {
 	return missing, true
 }
 
+// adder is the part of a database that blocks are added to.
+type adder interface {
+	AddBlocks(move func() error) error
+}
+
+// moveReady adds blocks that are ready since a move failed, or a process was killed, and says whether there were any.
+func (c *Copier) moveReady(db adder) (moved bool, err error) {
+	if isGone(filepath.Join(c.o.Dir, stageDir, readyDir)) {
+		return false, nil
+	}
+	return true, c.adding(db)(c.finishMove)
+}
+
 // adding adds blocks from remote memory. They replace the blocks that they were made of, and those that this
 // directory alone has of their time: a leader that died may have made a block that its successor made again.
-func (c *Copier) adding(db interface {
-	AddBlocks(move func() error) error
-}) func(move func() error) error {
+func (c *Copier) adding(db adder) func(move func() error) error {
 	return func(move func() error) error {
 		if err := db.AddBlocks(move); err != nil {
 			return err
@@ -223,7 +236,7 @@ func (c *Copier) bringBackGroup(add func(move func() error) error, g []*block, p
 		return err
 	})
 	if !moved {
-		return err // The next start will move them.
+		return err // moveReady will move them.
 	}
 	if err != nil { // They are in place; the database logs every minute what is wrong.
 		c.o.Logger.Error("MaaS: blocks were brought back, but the database does not load its blocks", "err", err)

@@ -31,6 +31,9 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
+// maxVain limits the pause, which doubles, to some minutes.
+const maxVain = 8
+
 // following is the part of a Copier that follows.
 type following struct {
 	taking sync.Mutex // Held while a listing is taken; taken before Copier.mu.
@@ -78,12 +81,21 @@ func (c *Copier) Bring(db Standby) {
 	c.tasks.Add(1)
 	go func() {
 		defer c.tasks.Done()
-		c.judgeBring(os.RemoveAll(filepath.Join(c.o.Dir, stageDir, workDir))) // A killed predecessor may have left it.
+		// A killed predecessor may have left it.
+		c.judgeBring(os.RemoveAll(filepath.Join(c.o.Dir, stageDir, workDir)))
+		vain := 0 // How many times in a row bytes came in vain.
 		for p := (progress{said: time.Now()}); !c.stopped(); {
+			before := p.bytes
 			more, err := c.bringNext(db, &p)
 			c.judgeBring(err)
+			switch {
+			case err == nil:
+				vain = 0
+			case isLocal(err) && p.bytes > before:
+				vain = min(vain+1, maxVain)
+			}
 			if !more || err != nil {
-				c.wait()
+				c.wait(vain)
 			}
 		}
 	}()
@@ -108,6 +120,9 @@ func (c *Copier) bringNext(db Standby, p *progress) (more bool, err error) {
 		return false, err
 	}
 	c.countMissing()
+	if moved, err := c.moveReady(db); moved {
+		return true, err
+	}
 	if changed, err := c.changePair(db); changed || err != nil {
 		return true, err
 	}

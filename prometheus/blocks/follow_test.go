@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	maas "github.com/maas-memory/maas/go"
@@ -362,4 +363,65 @@ func TestFollow__a_damaged_block_does_not_keep_the_others_away(t *testing.T) {
 	maastest.Eventually(t, "the next one is here", func() bool { return shared.Exists(other.block(c)) })
 	require.NoDirExists(t, other.block(b))
 	maastest.Eventually(t, "it does not come", func() bool { return f.Arriving(10, 30) == 30 })
+}
+
+// received is how many bytes of blocks a standby has read.
+func (f *standby) received() float64 {
+	return testutil.ToFloat64(f.Metrics().BytesRead.WithLabelValues("block"))
+}
+
+// What is here and cannot be moved is not fetched again, also not by the next standby on this directory.
+func TestFollow__blocks_that_could_not_be_moved_are_moved_later(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		d := newDataDir(t)
+		d.startWith(d.birth(0, 10))
+		other := d.elsewhere()
+		var moves atomic.Int32
+		var mends atomic.Bool
+		db := database{other, func(move func() error) error {
+			if moves.Add(1); !mends.Load() {
+				return &os.LinkError{Op: "rename", Err: os.ErrPermission}
+			}
+			return move()
+		}}
+		f := other.looks()
+		f.Bring(db)
+		maastest.Eventually(t, "it fails several times", func() bool { return moves.Load() > 3 })
+		require.Less(t, f.received(), 2*d.blockBytes(), "it was fetched once")
+		if restarted {
+			f.close()
+			f = other.looks()
+			f.Bring(db)
+		}
+		received := f.received()
+		mends.Store(true)
+		other.has(d)
+		f.looked()
+		require.Less(t, f.received(), received+float64(d.size))
+		require.NoDirExists(t, filepath.Join(other.path, stageDir))
+	}
+}
+
+// A disk that fails in the middle of a block does not keep the network busy.
+func TestFollow__a_block_that_cannot_be_written_is_fetched_at_longer_and_longer_intervals(t *testing.T) {
+	d := newDataDir(t)
+	d.startWith(d.birth(0, 10))
+	other := d.elsewhere()
+	id := d.here()[0].String()
+	f := other.looks()
+	var tries atomic.Int32
+	var mends atomic.Bool
+	f.space = func(string) (int64, error) {
+		if tries.Add(1); mends.Load() {
+			return 1 << 30, nil
+		}
+		return 1 << 30, os.MkdirAll(filepath.Join(other.path, stageDir, workDir, id, chunksName, "000002"), 0o777)
+	}
+	f.Bring(other)
+	maastest.Eventually(t, "it fails", func() bool { return tries.Load() > 2 })
+	time.Sleep(64 * interval)
+	require.Less(t, tries.Load(), int32(10))
+	require.Greater(t, f.received(), float64(d.size), "much of it came")
+	mends.Store(true)
+	other.has(d)
 }
