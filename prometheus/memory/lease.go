@@ -58,6 +58,9 @@ func (m *Manager) renewLeases(ctx context.Context) {
 			continue
 		}
 		m.leases.any = true
+		if ctx.Err() != nil {
+			return
+		}
 		if err := m.Write("renew", 0, func(ctx context.Context, c *Conn) error {
 			err := c.Renew(ctx, lent[i].ID)
 			if maas.IsNotFound(err) {

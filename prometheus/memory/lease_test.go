@@ -5,6 +5,7 @@ package memory
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -83,6 +84,28 @@ func TestLease__all_are_renewed_when_it_is_time(t *testing.T) {
 	next.renewLeases(t.Context())
 	require.Equal(t, before+3, calls(t, next, "renew"))
 	require.True(t, next.Up())
+}
+
+// A Prometheus that ends does not wait for thousands of them.
+func TestLease__an_end_ends_the_renewals(t *testing.T) {
+	server := maastest.Start(t)
+	_, err := shared.Client(t, server.URL).Allocate(context.Background(), maas.AllocateOptions{
+		Size: 1 << 10, Count: 50, Owner: "me", Lifetime: "ttl", TTL: time.Minute,
+	})
+	require.NoError(t, err)
+	renewals := make(chan struct{}, 100)
+	slow := maastest.Proxy(t, server.URL, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		if strings.HasPrefix(r.URL.Path, "/allocate/") {
+			renewals <- struct{}{}
+			time.Sleep(50 * time.Millisecond)
+		}
+		serve(w, r)
+	})
+	m := opened(t, Options{URL: slow, Owner: "me"})
+	maastest.Receive(t, "the first one is renewed", renewals)
+	require.NoError(t, m.Close())
+	require.Less(t, len(renewals), 5)
+	require.Zero(t, m.leases.renewed, "not all were")
 }
 
 // Nobody reads old memory, so nobody would miss it.
