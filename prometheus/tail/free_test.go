@@ -5,6 +5,7 @@ package tail
 import (
 	"context"
 	"math"
+	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -206,6 +207,29 @@ func TestAttach__the_old_log_stays_until_the_new_checkpoint_is_there(t *testing.
 	require.True(t, tail.look())
 	_, err := d.takeover()
 	require.NoError(t, err, "a take-over between two looks")
+}
+
+// The next checkpoint takes the place of one that is being copied. A take-over needs the one in front of both.
+func TestTail__frees_no_checkpoint_before_a_later_one_is_there(t *testing.T) {
+	d := newLog(t)
+	d.truncate()
+	vanish := func() {}
+	s := newStepper(d, d.open(), func(o *Options) { o.Held = func() bool { vanish(); return false } })
+	s.look()
+	d.segments("wal/00000004")
+	d.checkpoint(2, 2, walTwo, "wal/checkpoint.00000001")
+	vanish = func() { // The look has listed it.
+		vanish = func() {}
+		d.checkpoint(3, 2, walThree, "wal/checkpoint.00000002")
+	}
+	err := maastest.Err(s.step(s.looks.begin()))
+	require.Zero(t, maastest.Must(d.takeover())(t), "nothing is lost")
+	require.ErrorIs(t, err, os.ErrNotExist)
+	s.look()
+	require.Zero(t, maastest.Must(d.takeover())(t), "nothing is lost")
+	_, there := d.look()
+	require.Contains(t, there, remotefile.Name{Kind: remotefile.Checkpoint, Number: 3, Part: 1})
+	require.NotContains(t, there, checkpointOne)
 }
 
 // A server that has lost its memory gets the log from its beginning, which lies before the head's.

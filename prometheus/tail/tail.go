@@ -364,8 +364,10 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) (all bool, 
 		return t.limit != chunkPosition{}, nil // Until the database has read its chunks, their end is not known.
 	}
 	file, err := os.Open(f.path)
-	if errors.Is(err, os.ErrNotExist) && !isLog(f.name) {
-		return false, nil // Deleted meanwhile; the next look will tell. Behind a gap in a log, nothing may be copied.
+	if errors.Is(err, os.ErrNotExist) && !isLog(f.name) && f.name.Kind != remotefile.Checkpoint {
+		// Deleted meanwhile; the next look will tell. Behind a gap in a log, nothing may be copied; nor may anything be
+		// freed for a checkpoint that is not there.
+		return false, nil
 	}
 	if err != nil {
 		return false, err
