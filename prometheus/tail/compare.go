@@ -32,7 +32,7 @@ func Compare(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, 
 	if err != nil || len(plan) == 0 {
 		plan = [][]*remotefile.File{nil, nil, nil} // Nobody could start from this.
 	}
-	return compare(readsFrom(ctx, mem), plan, dir, sameWriter, newCompared(nil))
+	return compare(readsFrom(ctx, mem), plan, dir, sameWriter, newCompared(ctx.Err))
 }
 
 func compare(read readFunc, plan [][]*remotefile.File, dir string, sameWriter bool, known *compared) (memory.Relation, error) {
@@ -98,7 +98,7 @@ func ahead(ctx context.Context, mem remotefile.Memory, plan [][]*remotefile.File
 // compared is what comparisons have found out about the files of a directory, so that the next one, with more in remote
 // memory, need not read them again. Whoever changes a file meanwhile has to change its length.
 type compared struct {
-	between func() error     // Runs before a file is read; its error ends the comparison. May be nil.
+	between func() error     // Runs before a file is read; its error ends the comparison.
 	same    map[place]string // The pieces of remote files that the directory's begin with.
 	ends    map[place]int64  // The ends of their last whole records.
 }
@@ -113,20 +113,13 @@ func newCompared(between func() error) *compared {
 	return &compared{between, map[place]string{}, map[place]int64{}}
 }
 
-func (k *compared) pause() error {
-	if k.between == nil {
-		return nil
-	}
-	return k.between()
-}
-
 // validEnd is the end of the last whole record in a segment.
 func (k *compared) validEnd(l localFile) (int64, error) {
 	at := place{l.path, l.info.Size()}
 	if end, ok := k.ends[at]; ok {
 		return end, nil
 	}
-	if err := k.pause(); err != nil {
+	if err := k.between(); err != nil {
 		return 0, err
 	}
 	end := validEnd(l.path)
@@ -142,7 +135,7 @@ func (k *compared) commonPrefix(f *remotefile.File, l localFile, read readFunc) 
 	if same, ok := k.same[at]; ok && same == pieces {
 		return f.Len(), nil
 	}
-	if err := k.pause(); err != nil {
+	if err := k.between(); err != nil {
 		return 0, err
 	}
 	n, err := commonPrefix(f, l, read)

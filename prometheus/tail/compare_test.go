@@ -306,6 +306,31 @@ func TestCompare__needs_little_memory(t *testing.T) {
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(2<<20))
 }
 
+// ending is a context that ends when it has been asked so often.
+type ending struct {
+	context.Context
+	left int
+}
+
+func (e *ending) Err() error {
+	if e.left--; e.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Prometheus may be told to end while a log of many gigabytes is compared.
+func TestCompare__ends_between_two_files(t *testing.T) {
+	d := newLog(t)
+	d.run(func() {})
+	listing := d.open().Arena().Listing
+	for files := range 3 {
+		_, err := Compare(&ending{t.Context(), files}, nil, listing, d.dir, true)
+		require.ErrorIs(t, err, context.Canceled, "in front of the next file")
+	}
+	require.NoError(t, maastest.Err(Compare(&ending{t.Context(), 3}, nil, listing, d.dir, true)))
+}
+
 // A standby whose copy is longer compares again and again while the leader copies its log anew.
 func TestAhead__reads_nothing_twice(t *testing.T) {
 	d := newLog(t)

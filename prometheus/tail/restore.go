@@ -116,7 +116,7 @@ func ownLog(ctx context.Context, m *memory.Manager, dir string, plan [][]*remote
 	}
 	l := m.Arena().Listing
 	if m.State().Following { // Late samples are in remote memory alone.
-		_, rest, err = ahead(ctx, mem, plan, dir, newCompared(nil))
+		_, rest, err = ahead(ctx, mem, plan, dir, newCompared(ctx.Err))
 		return false, rest, err
 	}
 	relation, err := Compare(ctx, mem, l, dir, false)
