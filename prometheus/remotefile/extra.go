@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // What a file says about itself besides its bytes: the header's extra field, which has another meaning for each
-// kind.
+// kind, and, in a snapshot, the last of its chunks.
 
 package remotefile
 
@@ -42,3 +42,9 @@ func (f *File) SetOffset(offset uint64) { f.extra = offset }
 
 // Offset is the offset of SetOffset.
 func (f *File) Offset() uint64 { return f.extra }
+
+// RelyOn says which file of chunks is the last that a chunk snapshot relies on. Call it before the first Append.
+func (f *File) RelyOn(chunks uint32) { f.chunks = chunks }
+
+// ReliesOn is the number of RelyOn; 0: nobody said.
+func (f *File) ReliesOn() uint32 { return f.chunks }

@@ -78,7 +78,7 @@ func (n Name) String() string {
 //	 5  kind       u8      32  epoch      u64
 //	 6  flags      u16     40  length     u32
 //	 8  number     u32     48  extra      u64
-//	12  part       u32     56  zero
+//	12  part       u32     56  chunks     u32
 //	16  index      u32
 //
 // The checksums are CRC-32C. The slot with the higher generation counts. The meaning of extra depends on the kind:
@@ -86,6 +86,8 @@ func (n Name) String() string {
 //	chunks    u32 number of the file in front, u32 its length; zero: the number is one less
 //	WAL       i64 where the head begins, the sign bit inverted; zero: where the log does
 //	snapshot  u64 the offset in its name
+//
+// Chunks is the number of the last file of chunks that a snapshot relies on; zero: it does not say.
 type header struct {
 	name       Name
 	flags      uint16
@@ -96,6 +98,7 @@ type header struct {
 	length     uint32 // How many bytes the extent holds.
 	crc        uint32 // CRC-32C of these bytes.
 	extra      uint64
+	chunks     uint32
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -118,6 +121,7 @@ func (h *header) encode(b *[slotSize]byte) {
 	le.PutUint32(b[40:], h.length)
 	le.PutUint32(b[44:], h.crc)
 	le.PutUint64(b[48:], h.extra)
+	le.PutUint32(b[56:], h.chunks)
 	le.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 }
 
@@ -139,6 +143,7 @@ func decodeSlot(b []byte) (header, error) {
 		length:     le.Uint32(b[40:]),
 		crc:        le.Uint32(b[44:]),
 		extra:      le.Uint64(b[48:]),
+		chunks:     le.Uint32(b[56:]),
 	}, nil
 }
 

@@ -91,7 +91,7 @@ func (l *Listing) add(name Name, owner string, extents []extent) {
 	for _, e := range extents {
 		if e.epoch == f.epoch && int(e.index) == len(f.extents) && int64(e.base) == f.length() {
 			f.extents = append(f.extents, e)
-			f.extra = max(f.extra, e.extra)
+			f.extra, f.chunks = max(f.extra, e.extra), max(f.chunks, e.chunks)
 		} else {
 			l.Orphans = append(l.Orphans, e.id)
 		}

@@ -66,6 +66,7 @@ type File struct {
 	spare   []extent     // Allocated for what comes next; only the appender takes them.
 
 	extra   uint64 // The appender's: extra of the headers that it writes.
+	chunks  uint32 // The same.
 	request string // The appender's: the request id of an allocation without an answer so far.
 }
 
@@ -155,7 +156,7 @@ func (f *File) write(ctx context.Context, mem Memory, p []byte, flags uint16, th
 	}
 	for i := range changed { // Behind all bytes, so that nobody finds a part of p where its bytes arrive piece by piece.
 		e := &changed[i]
-		e.extra = f.extra
+		e.extra, e.chunks = f.extra, f.chunks
 		if i == len(changed)-1 {
 			e.flags |= flags
 		}

@@ -64,12 +64,12 @@ func content(t *testing.T, mem Memory, f *File) []byte {
 func TestHeader__golden_bytes(t *testing.T) {
 	h := header{
 		name: Name{Kind: Checkpoint, Number: 0x01020304, Part: 5}, flags: flagLast | flagFinal, index: 6, generation: 7,
-		base: 0x1122334455, epoch: 9, length: 10, crc: 0xDEADBEEF, extra: 0x0E0A0B0C0D,
+		base: 0x1122334455, epoch: 9, length: 10, crc: 0xDEADBEEF, extra: 0x0E0A0B0C0D, chunks: 8,
 	}
 	var b [slotSize]byte
 	h.encode(&b)
 	require.Equal(t, "4d61536701040300"+"04030201"+"05000000"+"06000000"+"07000000"+"5544332211000000"+
-		"0900000000000000"+"0a000000"+"efbeadde"+"0d0c0b0a"+"0e000000"+"00000000"+hex.EncodeToString(b[60:]), hex.EncodeToString(b[:]))
+		"0900000000000000"+"0a000000"+"efbeadde"+"0d0c0b0a"+"0e000000"+"08000000"+hex.EncodeToString(b[60:]), hex.EncodeToString(b[:]))
 	require.Equal(t, h, maastest.Must(decodeSlot(b[:]))(t))
 }
 

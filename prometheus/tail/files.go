@@ -51,9 +51,20 @@ func (t *Tail) remote(f localFile, truncations int) (*remoteFile, error) {
 		r.file.SetMinTime(t.minTime.Load())
 	case remotefile.Snapshot:
 		r.file.SetOffset(f.offset)
+		r.file.RelyOn(t.lastChunksLocked())
 	}
 	t.files[f.name] = r
 	return r, nil
+}
+
+// lastChunksLocked is the highest number of a file of chunks that is in remote memory; 0: there is none.
+func (t *Tail) lastChunksLocked() (number uint32) {
+	for name, r := range t.files {
+		if name.Kind == remotefile.Chunks && r.file.Len() > 0 {
+			number = max(number, name.Number)
+		}
+	}
+	return number
 }
 
 // freeGone frees what is no longer in the directory. It runs after all that is there was copied: a new checkpoint

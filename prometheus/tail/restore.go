@@ -160,8 +160,14 @@ func planRestore(files []*remotefile.File, withChunks bool) (plan [][]*remotefil
 	if withChunks && lost == 0 {
 		n := contiguous(firstNumber(chunks), chunks)
 		plan = append(plan, chunks[:n])
-		if n == len(chunks) { // A snapshot relies on all of them.
-			plan = append(plan, newestSet(byKind[remotefile.Snapshot]))
+		last := uint32(0)
+		if n > 0 {
+			last = chunks[n-1].Name().Number
+		}
+		snapshot := newestSet(byKind[remotefile.Snapshot])
+		reliesOnMore := func(part *remotefile.File) bool { return part.ReliesOn() > last }
+		if n == len(chunks) && !slices.ContainsFunc(snapshot, reliesOnMore) {
+			plan = append(plan, snapshot)
 		}
 	}
 	return plan, lost, nil

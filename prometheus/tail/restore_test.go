@@ -81,8 +81,8 @@ func TestRestore__over_a_slow_link(t *testing.T) {
 // A shutdown leaves a snapshot of the head, which spares the successor the replay, if everything that the snapshot
 // relies on is there.
 func TestRestore__brings_back_the_snapshot_of_a_shutdown(t *testing.T) {
-	for name, chunksLost := range map[string]bool{"with its chunks": false, "without some of its chunks": true} {
-		t.Run(name, func(t *testing.T) {
+	for _, lost := range [][]uint32{nil, {2}, {3}, {1, 2, 3}} {
+		t.Run(fmt.Sprint("without the chunks ", lost), func(t *testing.T) {
 			d := newDataDir(t)
 			d.segments(walZero)
 			d.writeChunks(3, 2)
@@ -92,15 +92,15 @@ func TestRestore__brings_back_the_snapshot_of_a_shutdown(t *testing.T) {
 				d.writeSnapshot(dir)
 			}
 			n.stop()
-			if chunksLost {
-				d.lose(remotefile.Name{Kind: remotefile.Chunks, Number: 2})
+			for _, number := range lost {
+				d.lose(remotefile.Name{Kind: remotefile.Chunks, Number: number})
 			}
 
 			other := d.elsewhere()
 			other.restore()
 			require.Equal(t, d.contents(), other.contents())
 			want := maastest.Must(shared.Contents(d.dir, newest))(t)
-			if chunksLost {
+			if lost != nil {
 				clear(want)
 			}
 			require.Equal(t, want, maastest.Must(shared.Contents(other.dir, "chunk_snapshot.*"))(t))
