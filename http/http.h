@@ -78,8 +78,8 @@ MAAS_MUST_CHECK int maas_http_start(const struct maas_http_options *options, cha
 
 /*
  * Whether each address of `options` could be served, which only needs the addresses and the
- * options of sockets. Serves nothing and leaves nothing. Errors and `error`: as
- * maas_http_start().
+ * options of sockets. Listens for a moment, answers nobody and leaves nothing. Errors and `error`:
+ * as maas_http_start().
  */
 MAAS_MUST_CHECK int maas_http_check(const struct maas_http_options *options, char *error);
 

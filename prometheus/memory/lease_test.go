@@ -104,7 +104,7 @@ func TestLease__an_end_ends_the_renewals(t *testing.T) {
 	m := opened(t, Options{URL: slow, Owner: "me"})
 	maastest.Receive(t, "the first one is renewed", renewals)
 	require.NoError(t, m.Close())
-	require.Less(t, len(renewals), 5)
+	require.Less(t, len(renewals), 25) // Of 50, which take 50 ms each: also on a slow machine.
 	require.Zero(t, m.leases.renewed, "not all were")
 }
 
