@@ -34,7 +34,7 @@
 	WAITS(DELETE, "/allocate/{id}/grant/{session}", NONE, INFO, MEMORY, ungrant) \
 	WAITS(POST, "/free", LIST, INFO, MEMORY, free) \
 	WAITS(GET, "/allocations", NONE, DEBUG, MEMORY, list) \
-	PLAIN(POST, "/data/read", LIST, DEBUG, MEMORY, data_read) \
+	WAITS(POST, "/data/read", LIST, DEBUG, MEMORY, data_read) \
 	STREAM(POST, "/data/write", DEBUG, data_write) \
 	PLAIN(GET, "/sessions", NONE, DEBUG, MEMORY, sessions) \
 	PLAIN(POST, "/sessions", JSON, INFO, MEMORY, session_open) \

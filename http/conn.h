@@ -45,7 +45,10 @@ struct maas_http_overview;
  */
 #define MAAS_HTTP_ANSWERED 1
 typedef int maas_http_handler(struct maas_http_conn *conn);
-typedef int maas_http_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t len);
+/* Those of `data` that are not used, `ret_left` of them, come again with the next turn, which
+ * maas_http_yield() asks for; 0 at first. */
+typedef int maas_http_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t len,
+			    size_t *ret_left);
 
 enum maas_http_body {
 	MAAS_HTTP_BODY_NONE,	 /* what comes is thrown away */
@@ -120,6 +123,7 @@ struct maas_http_request {
 	bool exact; /* the body of a PUT must reach write_end */
 	struct maas_http_page page;
 	struct maas_http_vector *vector;
+	struct maas_http_batch *batch;	     /* of frees */
 	struct maas_http_overview *overview; /* that is being made */
 	struct maas_http_pending *pending;
 	uint64_t wanted_bytes; /* held by the request; they count above MAAS_HTTP_FREE_BYTES */
@@ -214,7 +218,8 @@ void maas_http_wait_begin(struct maas_http_conn *conn);
 void maas_http_wait_done(void *conn, int status);
 /* Suspends the request until every end has come, then goes on with call->resume. */
 MAAS_MUST_CHECK int maas_http_wait(struct maas_http_conn *conn);
-/* Gives the thread's other connections their turn, then goes on with call->resume. */
+/* Gives the thread's other connections their turn, then goes on with call->resume; in the middle of
+ * a body, with the bytes of it that are left. */
 MAAS_MUST_CHECK int maas_http_yield(struct maas_http_conn *conn);
 /* The first end that failed, or 0. */
 int maas_http_wait_status(struct maas_http_conn *conn);

@@ -320,6 +320,8 @@ int maas_http_yield(struct maas_http_conn *conn)
 {
 	if (atomic_load(&conn->http->stopping))
 		return maas_http_fail(conn, -ECANCELED, NULL);
+	/* This time is not the client's. */
+	set_deadline(conn, maas_clock_ms() + timeout_ms(conn));
 	MHD_suspend_connection(conn->mhd);
 	MHD_resume_connection(conn->mhd);
 	return 0;

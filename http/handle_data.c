@@ -177,10 +177,12 @@ int maas_http_data_put_begin(struct maas_http_conn *conn)
 	return 0;
 }
 
-int maas_http_data_put_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t len)
+int maas_http_data_put_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t len,
+			     size_t *ret_left)
 {
 	struct maas_http_request *req = &conn->req;
 
+	(void)ret_left;
 	if (len > req->write_end - req->write_at)
 		return req->exact ? maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_range",
 						    "the body is longer than its Content-Range")

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * DELETE /allocate/{id} and POST /free. The answer waits until no key and no transfer can reach the
- * bytes.
+ * bytes. A long list is freed in steps, between which the thread serves others.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "http/internal.h"
+
+#define STEP_IDS 128 /* that are checked or freed before others have their turn */
 
 /* ---- DELETE /allocate/{id} */
 
@@ -36,31 +39,77 @@ int maas_http_delete(struct maas_http_conn *conn)
 
 /* ---- POST /free */
 
-/* Frees one of many. Returns 1 when the allocation was there; an id that is not known is added to
- * `unknown`, as it was written. Any other failure is the status of the whole answer. */
-static int free_one(struct maas_http_conn *conn, const char *id,
-		    const struct maas_http_element *element, struct maas_buf *unknown)
+struct maas_http_batch {
+	struct maas_http_list list;
+	bool good; /* the whole body is: before that nothing is freed */
+	bool done;
+	uint64_t freed;
+	struct maas_buf unknown; /* ids, as they were written */
+};
+
+/* Frees one of many, and counts it when the allocation was there. A failure but for an id that is
+ * not known is the status of the whole answer. */
+static void free_one(struct maas_http_conn *conn, const char *id,
+		     const struct maas_http_element *element)
 {
+	struct maas_http_batch *batch = conn->req.batch;
 	int r;
 
 	maas_http_wait_begin(conn);
 	r = maas_lend_free(conn->http->options.lend, maas_http_caller(conn), id,
 			   maas_http_wait_done, conn);
-	if (r == -EINPROGRESS)
-		return 1;
 	if (r == -EACCES)
 		r = -ENOENT; /* not the caller's to free */
-	maas_http_wait_done(conn, r == -ENOENT && maas_http_stands(conn) ? 0 : r);
-	if (r != -ENOENT)
-		return 1;
-	if (unknown->len)
-		maas_buf_str(unknown, ",");
-	maas_buf_add(unknown, element->text, element->len);
-	return 0;
+	if (r != -EINPROGRESS)
+		maas_http_wait_done(conn, r == -ENOENT && maas_http_stands(conn) ? 0 : r);
+	if (r != -ENOENT) {
+		batch->freed++;
+		return;
+	}
+	if (batch->unknown.len)
+		maas_buf_str(&batch->unknown, ",");
+	maas_buf_add(&batch->unknown, element->text, element->len);
 }
 
-int maas_http_free_resume(struct maas_http_conn *conn)
+/* Checks or frees up to `max` ids more. Returns 1 when there are others left; 0; or -errno with
+ * `fault` filled. */
+static int take_ids(struct maas_http_conn *conn, uint32_t max, struct maas_http_fault *fault)
 {
+	struct maas_http_batch *batch = conn->req.batch;
+	struct maas_http_element element;
+	char id[MAAS_SLAB_ID_TEXT];
+	int r = 1;
+
+	for (uint32_t i = 0; r == 1 && i < max; i++) {
+		r = maas_http_ids_next(&batch->list, id, &element, fault);
+		if (r == 1 && batch->good)
+			free_one(conn, id, &element);
+	}
+	return r;
+}
+
+/* The walk begins, once to check and once to free. */
+static int open_ids(struct maas_http_conn *conn, struct maas_http_fault *fault)
+{
+	return maas_http_ids_open(&conn->req.batch->list, conn->in.data, conn->in.len, fault);
+}
+
+/* What was begun is carried out, though nobody hears of it. */
+void maas_http_batch_free(struct maas_http_conn *conn, struct maas_http_batch *batch)
+{
+	struct maas_http_fault fault;
+
+	if (!batch)
+		return;
+	if (batch->good && !batch->done)
+		(void)!take_ids(conn, UINT32_MAX, &fault);
+	maas_buf_fini(&batch->unknown);
+	free(batch);
+}
+
+static int reply_batch(struct maas_http_conn *conn)
+{
+	struct maas_http_batch *batch = conn->req.batch;
 	int status = maas_http_wait_status(conn);
 
 	if (status == -ETIMEDOUT)
@@ -70,50 +119,58 @@ int maas_http_free_resume(struct maas_http_conn *conn)
 			"confirmed dead; that memory is kept out of use");
 	if (status)
 		return maas_http_fail(conn, status, NULL);
+	maas_buf_str(&conn->out, "{\"freed\":");
+	maas_buf_u64(&conn->out, batch->freed);
+	maas_buf_str(&conn->out, ",\"unknown\":[");
+	maas_buf_add(&conn->out, batch->unknown.data, batch->unknown.len);
+	maas_buf_str(&conn->out, "]}\n");
+	if (batch->unknown.error)
+		conn->out.error = batch->unknown.error;
+	/* An answer may be as long as they, and take long to be sent. */
+	maas_buf_fini(&batch->unknown);
+	maas_buf_fini(&conn->in);
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }
 
-/* Before anything is freed, the whole body has to be good. */
-static int check_ids(struct maas_http_conn *conn, struct maas_http_fault *fault)
+/* Some ids more, and then whoever else has a request in this thread; in the end waits for all. */
+int maas_http_free_resume(struct maas_http_conn *conn)
 {
-	struct maas_http_element element;
-	struct maas_http_list list;
-	char id[MAAS_SLAB_ID_TEXT];
+	struct maas_http_batch *batch = conn->req.batch;
+	struct maas_http_fault fault;
 	int r;
 
-	r = maas_http_ids_open(&list, conn->in.data, conn->in.len, fault);
-	if (r)
-		return r;
-	do
-		r = maas_http_ids_next(&list, id, &element, fault);
-	while (r == 1);
-	return r;
+	if (batch->done)
+		return reply_batch(conn);
+	r = take_ids(conn, STEP_IDS, &fault);
+	if (!r && !batch->good) {
+		r = open_ids(conn, &fault);
+		batch->good = !r;
+		if (!r)
+			r = take_ids(conn, STEP_IDS, &fault);
+	}
+	/* A server that stops gives no more turns. */
+	if (r == 1 && batch->good && atomic_load(&conn->http->stopping))
+		r = take_ids(conn, UINT32_MAX, &fault);
+	if (r == 1)
+		return maas_http_yield(conn);
+	if (r && !batch->good)
+		return maas_http_fail_fault(conn, r, &fault);
+	if (r) { /* A body that was good: memory is short. */
+		maas_http_wait_begin(conn);
+		maas_http_wait_done(conn, -ENOMEM);
+	}
+	batch->done = true;
+	return maas_http_wait(conn);
 }
 
 int maas_http_free(struct maas_http_conn *conn)
 {
-	struct maas_buf unknown = {0};
-	struct maas_http_element element;
 	struct maas_http_fault fault;
-	struct maas_http_list list;
-	char id[MAAS_SLAB_ID_TEXT];
-	uint64_t freed = 0;
 	int r;
 
-	r = check_ids(conn, &fault);
-	if (!r)
-		r = maas_http_ids_open(&list, conn->in.data, conn->in.len, &fault);
-	if (r)
-		return maas_http_fail_fault(conn, r, &fault);
-	while (maas_http_ids_next(&list, id, &element, &fault) == 1)
-		freed += (uint64_t)free_one(conn, id, &element, &unknown);
-	maas_buf_str(&conn->out, "{\"freed\":");
-	maas_buf_u64(&conn->out, freed);
-	maas_buf_str(&conn->out, ",\"unknown\":[");
-	maas_buf_add(&conn->out, unknown.data, unknown.len);
-	maas_buf_str(&conn->out, "]}\n");
-	if (unknown.error)
-		conn->out.error = unknown.error;
-	maas_buf_fini(&unknown);
-	return maas_http_wait(conn);
+	conn->req.batch = calloc(1, sizeof(*conn->req.batch));
+	if (!conn->req.batch)
+		return maas_http_fail(conn, -ENOMEM, NULL);
+	r = open_ids(conn, &fault);
+	return r ? maas_http_fail_fault(conn, r, &fault) : maas_http_free_resume(conn);
 }

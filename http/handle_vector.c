@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Many ranges in one request. Ranges of one allocation that follow each other share a transfer, and
- * nothing is sent or written before all of them are known to be good.
+ * nothing is sent or written before all of them are known to be good. They are read in steps,
+ * between which the thread serves others.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,11 +12,14 @@
 
 #define PREFIX_BYTES 4
 #define BLOCK_BYTES  (256u << 10) /* of an answer, copied at once */
+#define STEP_RANGES  16		  /* that are read before others have their turn */
 
 struct maas_http_vector {
 	struct maas_http_pieces pieces;
+	bool all; /* of them are read */
 	struct maas_lend_transfer *transfers;
-	uint32_t started;  /* transfers that have begun */
+	uint32_t started;  /* transfers that have begun … */
+	uint32_t good;	   /* … for so many ranges */
 	uint32_t current;  /* the range that is being read or written … */
 	uint64_t piece_at; /* … how far … */
 	uint32_t transfer; /* … and in which transfer */
@@ -23,6 +27,7 @@ struct maas_http_vector {
 	unsigned int prefix_len;
 	uint32_t json_len;
 	uint32_t json_at; /* of it, how much has come */
+	bool again;	  /* its last byte comes once more */
 	struct maas_http_conn *conn;
 };
 
@@ -89,31 +94,66 @@ static int start_piece(struct maas_http_conn *conn, uint32_t i)
 	return 0;
 }
 
-/* Reads conn->in as ranges and begins their transfers. Returns as a handler does. */
-static int start(struct maas_http_conn *conn)
+static int make_transfers(struct maas_http_conn *conn)
 {
 	struct maas_http_vector *vector = conn->req.vector;
-	struct maas_http_fault fault;
-	uint32_t count;
+	uint32_t count = count_transfers(&vector->pieces);
 	int r;
 
-	r = maas_http_json_pieces(conn->in.data, conn->in.len, &vector->pieces, &fault);
-	if (r)
-		return maas_http_fail_fault(conn, r, &fault);
-	count = count_transfers(&vector->pieces);
-	r = maas_http_hold(conn, vector->pieces.count * sizeof(*vector->pieces.at) +
-					 count * sizeof(*vector->transfers));
+	r = maas_http_hold(conn, count * sizeof(*vector->transfers));
 	if (r)
 		return maas_http_fail(conn, r, NULL);
 	vector->transfers = calloc(count, sizeof(*vector->transfers));
-	if (!vector->transfers)
-		return maas_http_fail(conn, -ENOMEM, NULL);
-	for (uint32_t i = 0; i < vector->pieces.count; i++) {
-		r = start_piece(conn, i);
-		if (r)
-			return r;
+	return vector->transfers ? 0 : maas_http_fail(conn, -ENOMEM, NULL);
+}
+
+/* conn->in is there; start_some() reads its ranges. Each of these returns as a handler does. */
+static int start(struct maas_http_conn *conn)
+{
+	struct maas_http_fault fault;
+	int r;
+
+	r = maas_http_pieces_open(&conn->req.vector->pieces, conn->in.data, conn->in.len, &fault);
+	return r ? maas_http_fail_fault(conn, r, &fault) : 0;
+}
+
+static int read_some(struct maas_http_conn *conn)
+{
+	struct maas_http_vector *vector = conn->req.vector;
+	struct maas_http_pieces *pieces = &vector->pieces;
+	uint32_t before = pieces->count;
+	struct maas_http_fault fault;
+	int r;
+
+	r = maas_http_pieces_read(pieces, STEP_RANGES, &fault);
+	if (r < 0)
+		return maas_http_fail_fault(conn, r, &fault);
+	vector->all = !r;
+	r = maas_http_hold(conn, (pieces->count - before) * sizeof(*pieces->at));
+	if (r)
+		return maas_http_fail(conn, r, NULL);
+	return vector->all ? make_transfers(conn) : 0;
+}
+
+/* Reads some more ranges; when all are known, begins their transfers. */
+static int start_some(struct maas_http_conn *conn)
+{
+	struct maas_http_vector *vector = conn->req.vector;
+	int r = vector->all ? 0 : read_some(conn);
+
+	if (!vector->all)
+		return r;
+	for (int i = 0; !r && i < STEP_RANGES && vector->good < vector->pieces.count; i++) {
+		r = start_piece(conn, vector->good);
+		vector->good += !r;
 	}
-	return 0;
+	return r;
+}
+
+/* True when all ranges are known to be good, and their transfers have begun. */
+static bool is_started(const struct maas_http_vector *vector)
+{
+	return vector->all && vector->good == vector->pieces.count;
 }
 
 /* ---- POST /data/read */
@@ -146,29 +186,40 @@ static ssize_t copy_pieces(void *cls, uint64_t pos, char *to, size_t max)
  * The bytes are copied: the library's answer from an array of addresses sends no more than IOV_MAX
  * of them, and ends the whole process where the array does not fit into the connection's memory.
  */
-int maas_http_data_read(struct maas_http_conn *conn)
+static int reply_ranges(struct maas_http_conn *conn)
 {
-	struct maas_http_vector *vector;
+	struct maas_http_vector *vector = conn->req.vector;
+	uint64_t total = vector->pieces.total;
+	uint64_t block_bytes = total < BLOCK_BYTES ? total : BLOCK_BYTES;
 	struct MHD_Response *response;
-	uint64_t block_bytes;
-	uint64_t total;
-	int r;
 
-	vector = calloc(1, sizeof(*vector));
-	conn->req.vector = vector;
-	if (!vector)
-		return maas_http_fail(conn, -ENOMEM, NULL);
-	vector->conn = conn;
-	r = start(conn);
-	if (r)
-		return r;
-	total = vector->pieces.total;
-	block_bytes = total < BLOCK_BYTES ? total : BLOCK_BYTES;
 	if (maas_http_hold(conn, block_bytes))
 		return maas_http_fail(conn, -EBUSY, NULL);
 	response = MHD_create_response_from_callback(total, block_bytes, copy_pieces, vector, NULL);
 	return maas_http_reply_response(conn, MHD_HTTP_OK, response, "application/octet-stream",
 					total);
+}
+
+int maas_http_data_read_resume(struct maas_http_conn *conn)
+{
+	int r = start_some(conn);
+
+	if (r)
+		return r;
+	return is_started(conn->req.vector) ? reply_ranges(conn) : maas_http_yield(conn);
+}
+
+int maas_http_data_read(struct maas_http_conn *conn)
+{
+	struct maas_http_vector *vector = calloc(1, sizeof(*vector));
+	int r;
+
+	conn->req.vector = vector;
+	if (!vector)
+		return maas_http_fail(conn, -ENOMEM, NULL);
+	vector->conn = conn;
+	r = start(conn);
+	return r ? r : maas_http_data_read_resume(conn);
 }
 
 /* ---- POST /data/write */
@@ -221,12 +272,36 @@ static int take_prefix(struct maas_http_conn *conn, const uint8_t *data, size_t 
 	return 0;
 }
 
-static int take_json(struct maas_http_conn *conn, const uint8_t *data, size_t len, size_t *used)
+/* True while the JSON is there, and ranges of it are left to be read. */
+static bool is_reading(const struct maas_http_vector *vector)
+{
+	return vector->json_len && vector->json_at == vector->json_len && !is_started(vector);
+}
+
+static int take_ranges(struct maas_http_conn *conn)
 {
 	struct maas_http_vector *vector = conn->req.vector;
 	struct maas_http_request *req = &conn->req;
-	size_t want = vector->json_len - vector->json_at;
 	uint64_t total;
+	int r;
+
+	r = start_some(conn);
+	if (r || is_reading(vector))
+		return r;
+	/* The ranges are known; the bytes may take their time. */
+	maas_buf_fini(&conn->in);
+	maas_http_give_back(conn, vector->json_len);
+	total = PREFIX_BYTES + vector->json_len + vector->pieces.total;
+	if (!req->chunked && total != req->content_length)
+		return fail_frame(conn, "the ranges' lengths do not add up to the body's length");
+	maas_http_deadline_body(conn, total);
+	return 0;
+}
+
+static int take_json(struct maas_http_conn *conn, const uint8_t *data, size_t len, size_t *used)
+{
+	struct maas_http_vector *vector = conn->req.vector;
+	size_t want = vector->json_len - vector->json_at;
 	int r;
 
 	if (want > len - *used)
@@ -242,16 +317,7 @@ static int take_json(struct maas_http_conn *conn, const uint8_t *data, size_t le
 	if (vector->json_at < vector->json_len)
 		return 0;
 	r = start(conn);
-	if (r)
-		return r;
-	/* The ranges are known; the bytes may take their time. */
-	maas_buf_fini(&conn->in);
-	maas_http_give_back(conn, vector->json_len);
-	total = PREFIX_BYTES + vector->json_len + vector->pieces.total;
-	if (!req->chunked && total != req->content_length)
-		return fail_frame(conn, "the ranges' lengths do not add up to the body's length");
-	maas_http_deadline_body(conn, total);
-	return 0;
+	return r ? r : take_ranges(conn);
 }
 
 static int take_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t len, size_t *used)
@@ -281,13 +347,30 @@ static int take_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t l
 	return 0;
 }
 
-int maas_http_data_write_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t len)
+/*
+ * While ranges are left to be read, the last byte of their JSON is left, too: the library calls
+ * again for bytes, and not without.
+ */
+static int leave(struct maas_http_conn *conn, size_t bytes, size_t *ret_left)
+{
+	int r = maas_http_yield(conn);
+
+	conn->req.vector->again = !r;
+	*ret_left = r ? 0 : bytes + 1;
+	return r;
+}
+
+int maas_http_data_write_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t len,
+			       size_t *ret_left)
 {
 	struct maas_http_vector *vector = conn->req.vector;
-	size_t used = 0;
+	size_t used = vector->again ? 1 : 0;
 	int r = 0;
 
-	while (!r && used < len) {
+	if (vector->again)
+		r = take_ranges(conn);
+	vector->again = false;
+	while (!r && used < len && !is_reading(vector)) {
 		if (vector->prefix_len < PREFIX_BYTES)
 			r = take_prefix(conn, data, len, &used);
 		else if (vector->json_at < vector->json_len)
@@ -295,14 +378,14 @@ int maas_http_data_write_bytes(struct maas_http_conn *conn, const uint8_t *data,
 		else
 			r = take_bytes(conn, data, len, &used);
 	}
-	return r;
+	return !r && is_reading(vector) ? leave(conn, len - used, ret_left) : r;
 }
 
 int maas_http_data_write_finish(struct maas_http_conn *conn)
 {
 	const struct maas_http_vector *vector = conn->req.vector;
 
-	if (!vector->pieces.count || vector->current < vector->pieces.count)
+	if (!is_started(vector) || vector->current < vector->pieces.count)
 		return fail_frame(conn, "the body ended early; the ranges that came in full were "
 					"written");
 	return maas_http_reply_empty(conn);

@@ -173,6 +173,10 @@ void maas_http_transfers_end(struct maas_http_conn *conn, struct maas_lend_trans
 			     uint32_t count);
 void maas_http_vector_free(struct maas_http_conn *conn, struct maas_http_vector *vector);
 
+/* ---- frees */
+
+void maas_http_batch_free(struct maas_http_conn *conn, struct maas_http_batch *batch);
+
 /* ---- the handlers that http/calls.h names */
 
 #define MAAS_HTTP_PLAIN(method, pattern, body, log, right, name) maas_http_handler maas_http_##name;

@@ -5,12 +5,13 @@
  * text: so the outer object and its array are walked here, and only one element after the other is
  * given to the library.
  */
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "http/json_object.h"
+
+#define GROW_PIECES 64
 
 static int refuse_syntax(const struct maas_http_list *list, const char *expected,
 			 struct maas_http_fault *fault)
@@ -255,10 +256,10 @@ static const struct maas_http_list_shape pieces_shape = {
 	.max = MAAS_HTTP_MAX_RANGES,
 };
 
-static int fill_piece(const struct maas_http_element *element, uint32_t i,
-		      struct maas_http_pieces *pieces, struct maas_http_fault *fault)
+static int fill_piece(struct maas_http_pieces *pieces, const struct maas_http_element *element,
+		      struct maas_http_fault *fault)
 {
-	struct maas_http_piece *piece = &pieces->at[i];
+	struct maas_http_piece *piece = &pieces->at[pieces->count];
 	struct maas_http_fault inner;
 	json_t *object = NULL;
 	int r;
@@ -268,7 +269,8 @@ static int fill_piece(const struct maas_http_element *element, uint32_t i,
 		r = maas_http_json_fill(&piece_shape, object, piece, &inner);
 	json_decref(object);
 	if (r == -EINVAL)
-		return maas_http_refuse(fault, inner.code, "ranges[%u]: %.280s", i, inner.text);
+		return maas_http_refuse(fault, inner.code, "ranges[%u]: %.280s", pieces->count,
+					inner.text);
 	if (r)
 		return r;
 	/* The sum of offsets and lengths below 2^63 each fits 64 bits; their total need not. */
@@ -276,52 +278,47 @@ static int fill_piece(const struct maas_http_element *element, uint32_t i,
 	    pieces->total > INT64_MAX)
 		return maas_http_refuse(fault, "bad_field",
 					"the ranges' lengths add up to 2^63 or more");
+	pieces->count++;
 	return 0;
 }
 
-/* How many elements there are, so that just as many can be stored. */
-static int count_pieces(const char *text, size_t len, uint32_t *ret_count,
-			struct maas_http_fault *fault)
+/* Room for one more. */
+static int grow(struct maas_http_pieces *pieces)
 {
-	struct maas_http_element element;
-	struct maas_http_list list;
-	int r;
+	struct maas_http_piece *at;
 
-	r = maas_http_list_open(&list, &pieces_shape, text, len, fault);
-	if (r)
-		return r;
-	do
-		r = maas_http_list_next(&list, &element, fault);
-	while (r == 1);
-	*ret_count = list.count;
-	return r;
+	if (pieces->count < pieces->room)
+		return 0;
+	at = realloc(pieces->at, (pieces->room + GROW_PIECES) * sizeof(*at));
+	if (!at)
+		return -ENOMEM;
+	pieces->at = at;
+	pieces->room += GROW_PIECES;
+	return 0;
 }
 
-int maas_http_json_pieces(const char *text, size_t len, struct maas_http_pieces *ret_pieces,
+int maas_http_pieces_open(struct maas_http_pieces *pieces, const char *text, size_t len,
 			  struct maas_http_fault *fault)
 {
-	struct maas_http_pieces pieces = {0};
-	struct maas_http_element element = {0};
-	struct maas_http_list list;
-	int r;
+	*pieces = (struct maas_http_pieces){0};
+	return maas_http_list_open(&pieces->list, &pieces_shape, text, len, fault);
+}
 
-	r = count_pieces(text, len, &pieces.count, fault);
-	if (r)
-		return r;
-	assert(pieces.count);
-	pieces.at = calloc(pieces.count, sizeof(*pieces.at));
-	if (!pieces.at)
-		return -ENOMEM;
-	r = maas_http_list_open(&list, &pieces_shape, text, len, fault);
-	for (uint32_t i = 0; !r && i < pieces.count; i++) {
-		r = maas_http_list_next(&list, &element, fault);
-		if (r == 1)
-			r = fill_piece(&element, i, &pieces, fault);
+int maas_http_pieces_read(struct maas_http_pieces *pieces, uint32_t max,
+			  struct maas_http_fault *fault)
+{
+	struct maas_http_element element = {0};
+	int r = 1;
+
+	for (uint32_t i = 0; r == 1 && i < max; i++) {
+		r = maas_http_list_next(&pieces->list, &element, fault);
+		if (r != 1)
+			break;
+		r = grow(pieces);
+		if (!r)
+			r = fill_piece(pieces, &element, fault);
+		if (!r)
+			r = 1;
 	}
-	if (r) {
-		free(pieces.at);
-		return r;
-	}
-	*ret_pieces = pieces;
-	return 0;
+	return r;
 }

@@ -138,12 +138,6 @@ struct maas_http_piece {
 	uint64_t len; /* at least 1 */
 };
 
-struct maas_http_pieces {
-	struct maas_http_piece *at; /* owned; free() */
-	uint32_t count;
-	uint64_t total; /* bytes */
-};
-
 /* All: -EINVAL with `fault` filled, -ENOMEM. Nothing is kept of `text`. */
 MAAS_MUST_CHECK int maas_http_json_allocate(const char *text, size_t len,
 					    struct maas_http_allocate_body *ret_body,
@@ -157,9 +151,6 @@ MAAS_MUST_CHECK int maas_http_json_session(const char *text, size_t len,
 MAAS_MUST_CHECK int maas_http_json_grant(const char *text, size_t len,
 					 struct maas_http_grant_body *ret_body,
 					 struct maas_http_fault *fault);
-MAAS_MUST_CHECK int maas_http_json_pieces(const char *text, size_t len,
-					  struct maas_http_pieces *ret_pieces,
-					  struct maas_http_fault *fault);
 /* For a call that takes no fields: an empty body or {}. */
 MAAS_MUST_CHECK int maas_http_json_none(const char *text, size_t len,
 					struct maas_http_fault *fault);
@@ -206,5 +197,21 @@ MAAS_MUST_CHECK int maas_http_ids_open(struct maas_http_list *list, const char *
 MAAS_MUST_CHECK int maas_http_ids_next(struct maas_http_list *list, char ret_id[MAAS_SLAB_ID_TEXT],
 				       struct maas_http_element *ret_element,
 				       struct maas_http_fault *fault);
+
+/* {"ranges":[…]}, some at a time: a body has thousands, and each takes microseconds. */
+struct maas_http_pieces {
+	struct maas_http_piece *at; /* owned; free() */
+	uint32_t count;
+	uint32_t room;
+	uint64_t total; /* bytes */
+	struct maas_http_list list;
+};
+
+/* Borrows `text` until all are read. */
+MAAS_MUST_CHECK int maas_http_pieces_open(struct maas_http_pieces *pieces, const char *text,
+					  size_t len, struct maas_http_fault *fault);
+/* Reads up to `max` ranges more. Returns 1; or 0, when those were all and the body is good. */
+MAAS_MUST_CHECK int maas_http_pieces_read(struct maas_http_pieces *pieces, uint32_t max,
+					  struct maas_http_fault *fault);
 
 #endif

@@ -228,18 +228,22 @@ static int discard(struct maas_http_conn *conn, size_t len)
 	return -ECONNABORTED;
 }
 
-static int take(struct maas_http_conn *conn, const char *data, size_t len)
+/* Returns in `data_len` how much of it was not taken. */
+static int take(struct maas_http_conn *conn, const char *data, size_t *data_len)
 {
 	struct maas_http_request *req = &conn->req;
 	bool counts = maas_http_counts(conn);
+	size_t len = *data_len;
 	int r;
 
+	*data_len = 0;
 	req->phase = MAAS_HTTP_PHASE_BODY;
 	req->received += len;
 	if (req->status) { /* answered before */
 		r = discard(conn, len);
 	} else if (req->call->bytes) {
-		r = req->call->bytes(conn, (const uint8_t *)data, len);
+		r = req->call->bytes(conn, (const uint8_t *)data, len, data_len);
+		req->received -= *data_len;
 	} else {
 		r = collect(conn, data, len);
 	}
@@ -282,8 +286,7 @@ enum MHD_Result maas_http_on_request(void *cls, struct MHD_Connection *mhd, cons
 		*context = conn;
 		r = begin(conn, url, method, version);
 	} else if (*data_len) {
-		r = take(conn, data, *data_len);
-		*data_len = 0;
+		r = take(conn, data, data_len);
 	} else {
 		r = finish(conn);
 	}
@@ -371,6 +374,7 @@ void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **contex
 	if (req->transferring)
 		maas_http_transfers_end(conn, &req->transfer, 1);
 	maas_http_vector_free(conn, req->vector);
+	maas_http_batch_free(conn, req->batch);
 	free(req->overview);
 	maas_http_pending_put(req->pending);
 	maas_http_unhold(conn);

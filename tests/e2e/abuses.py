@@ -284,16 +284,35 @@ def storm(client):
     return again_and_again(churn)
 
 
-def lists(client):
+def long_calls(client):
     """The longest requests that one may make."""
     ids = client.allocate(size_bytes=64, count=10000)
-    reads, writes = ranges(ids), frame(ranges(ids), b"x" * 10000)
+    return [("GET", "/allocations?limit=10000"), ("POST", "/data/read", ranges(ids)),
+            ("POST", "/data/write", frame(ranges(ids), b"x" * 10000)),
+            ("POST", "/free", {"ids": ["00000000-0000-8000-8741-8d35090dc78e"] * 10000})]
+
+
+def lists(client):
+    """Those, one after the other."""
+    calls = long_calls(client)
 
     def ask(worker, turn):
-        calls = [("GET", "/allocations?limit=10000"), ("POST", "/data/read", reads), ("POST", "/data/write", writes),
-                 ("POST", "/free", {"ids": ["00000000-0000-8000-8741-8d35090dc78e"] * 10000})]
         client.once(*calls[(worker + turn) % len(calls)])
     return again_and_again(ask)
+
+
+def volley(client):
+    """Those, each from many connections, of which all send the last byte at the same time."""
+    connections = []
+    for call in long_calls(client):
+        data = client.request(*call)
+        loaded = client.open(60, data[:-1])
+        time.sleep(0.5)
+        for connection in loaded:
+            connection.sendall(data[-1:])
+        connections += loaded
+        time.sleep(1)
+    return connections
 
 
 # ---- what needs principals
@@ -361,5 +380,5 @@ def proofs(client, victim):
 
 
 OPEN = {f.__name__: f for f in [announce, shapes, stall, list_slowly, gigabytes, one_id, connect, crowd, pipelines,
-                                flood, storm, lists]}
+                                flood, storm, lists, volley]}
 PRINCIPALS = {f.__name__: f for f in [request_ids, everywhere, squat, foreign, proofs]}

@@ -284,4 +284,63 @@ TEST(free__beside_a_crowd)
 	http_close_all(writers, CROWD);
 }
 
+static uint64_t lent(void)
+{
+	struct maas_slab_stats stats;
+
+	maas_slab_stats(server.slab, &stats);
+	return stats.live_slabs;
+}
+
+/* {"ids":[…]} of so many new allocations. */
+static const char *allocate_batch(unsigned int count)
+{
+	const json_t *answer =
+		http_json("POST /allocate",
+			  http_text("{'size_bytes':64,'count':%u,'owner':'batch'}", count), 200);
+	struct maas_buf body = {0};
+	const char *text;
+	const json_t *one;
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, "allocations"), i, one)
+		maas_buf_printf(&body, "%s'%s'", i ? "," : "{'ids':[", http_string(one, "id"));
+	maas_buf_printf(&body, "]}");
+	text = http_text("%s", body.data);
+	maas_buf_fini(&body);
+	return text;
+}
+
+/* The ids are freed in steps; still none is when one of them is bad, and one answer tells of all.
+ */
+TEST(free__many_ids)
+{
+	const char *ids = allocate_batch(3000);
+	size_t len = strlen(ids) - 2;
+
+	http_expect_error("POST /free", http_text("%.*s,7]}", (int)len, ids), 400, "bad_field");
+	assert_int_equal(lent(), 3000);
+	http_expect("POST /free", http_text("%.*s,'x']}", (int)len, ids), 200,
+		    "{\"freed\":3000,\"unknown\":[\"x\"]}");
+	assert_int_equal(lent(), 0);
+}
+
+/* A free that was begun is carried out to its end. */
+TEST(free__client_breaks_off)
+{
+	const struct linger reset = {.l_onoff = 1};
+
+	for (int i = 0; i < 4; i++) {
+		const char *ids = allocate_batch(10000);
+		int fd = http_connect();
+
+		http_ask_later(fd, "POST /free", ids);
+		AWAIT(lent() < 10000);
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+		close(fd);
+		http_wait_idle();
+		assert_int_equal(lent(), 0);
+	}
+}
+
 TEST_MAIN(http_setup, http_teardown)

@@ -169,4 +169,33 @@ TEST(vector__as_many_ranges_as_allowed)
 	expect("POST /data/read", &json, 400, "1 to 10000 ranges");
 }
 
+/* The ranges are read in steps, with all that the connection takes waiting behind their JSON. */
+TEST(write__many_ranges_and_the_bytes_behind_them)
+{
+	static char data[5000 * 300];
+	const char *id = http_allocate(sizeof(data));
+
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (char)(i * 2654435761u >> 24);
+	for (uint64_t i = 0; i < 5000; i++)
+		http_add_range(&json, id, i * 300, 300);
+	frame(data, sizeof(data));
+	expect("POST /data/write", &body, 200, "");
+	expect_bytes(data, sizeof(data));
+	memset(body.data + body.len - sizeof(data), 'c', sizeof(data));
+	memset(data, 'c', sizeof(data));
+	expect("POST /data/write\nTransfer-Encoding: chunked", &body, 200, "");
+	expect_bytes(data, sizeof(data));
+	json.len -= 2;
+	http_add_range(&json, id, sizeof(data) - 1, 2);
+	memset(data, 'x', sizeof(data));
+	frame(data, sizeof(data));
+	expect("POST /data/write", &body, 416, "ranges[5000]");
+	expect("POST /data/read", &json, 416, "ranges[5000]");
+	json.len = 0;
+	http_add_range(&json, id, 0, 1);
+	maas_buf_str(&json, "]}");
+	expect_bytes("c", 1);
+}
+
 TEST_MAIN(start, teardown)
