@@ -218,8 +218,11 @@ void maas_http_wait_begin(struct maas_http_conn *conn);
 void maas_http_wait_done(void *conn, int status);
 /* Suspends the request until every end has come, then goes on with call->resume. */
 MAAS_MUST_CHECK int maas_http_wait(struct maas_http_conn *conn);
-/* Gives the thread's other connections their turn, then goes on with call->resume; in the middle of
- * a body, with the bytes of it that are left. */
+/* Whether a handler that has much to do, and went on with it at `start_ns`, gives others their turn
+ * now, by … */
+bool maas_http_turn_over(uint64_t start_ns);
+/* … this: afterwards it goes on with call->resume; in the middle of a body, which whoever sends
+ * no more does not survive, with the bytes of it that are left. */
 MAAS_MUST_CHECK int maas_http_yield(struct maas_http_conn *conn);
 /* The first end that failed, or 0. */
 int maas_http_wait_status(struct maas_http_conn *conn);

@@ -15,6 +15,7 @@
 
 #define TICKS_A_LOOK  10
 #define TICKS_A_LIMIT 100
+#define TURN_NS	      250000u /* short, as thousands of connections may have one before the next */
 /* Without progress, for a request that holds a share of what all requests may hold. */
 #define HOLDER_MS 5000
 
@@ -316,14 +317,24 @@ int maas_http_wait(struct maas_http_conn *conn)
 	return conn->req.call->resume(conn);
 }
 
+bool maas_http_turn_over(uint64_t start_ns)
+{
+	return maas_clock_ns() - start_ns > TURN_NS;
+}
+
 int maas_http_yield(struct maas_http_conn *conn)
 {
 	if (atomic_load(&conn->http->stopping))
 		return maas_http_fail(conn, -ECANCELED, NULL);
 	/* This time is not the client's. */
 	set_deadline(conn, maas_clock_ms() + timeout_ms(conn));
-	MHD_suspend_connection(conn->mhd);
-	MHD_resume_connection(conn->mhd);
+	/* A whole request without an answer is called again, and until then nothing is read. Of one
+	 * that was suspended the library first reads what has come: it would find the end of a
+	 * client that sends no more, and fill its buffer with the next requests. */
+	if (conn->req.phase != MAAS_HTTP_PHASE_COMPLETE) {
+		MHD_suspend_connection(conn->mhd);
+		MHD_resume_connection(conn->mhd);
+	}
 	return 0;
 }
 

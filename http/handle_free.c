@@ -8,7 +8,7 @@
 
 #include "http/internal.h"
 
-#define STEP_IDS 128 /* that are checked or freed before others have their turn */
+#define STEP_IDS 16 /* that are checked or freed before a look at the clock */
 
 /* ---- DELETE /allocate/{id} */
 
@@ -94,7 +94,8 @@ static int open_ids(struct maas_http_conn *conn, struct maas_http_fault *fault)
 	return maas_http_ids_open(&conn->req.batch->list, conn->in.data, conn->in.len, fault);
 }
 
-/* What was begun is carried out, though nobody hears of it. */
+/* What was begun is carried out, though nobody hears of it: at once, for a connection that is gone
+ * gets no more turns. */
 void maas_http_batch_free(struct maas_http_conn *conn, struct maas_http_batch *batch)
 {
 	struct maas_http_fault fault;
@@ -132,29 +133,43 @@ static int reply_batch(struct maas_http_conn *conn)
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }
 
-/* Some ids more, and then whoever else has a request in this thread; in the end waits for all. */
+static int take_some(struct maas_http_conn *conn, struct maas_http_fault *fault)
+{
+	struct maas_http_batch *batch = conn->req.batch;
+	int r;
+
+	r = take_ids(conn, STEP_IDS, fault);
+	if (r)
+		return r < 0 ? r : 0;
+	batch->done = batch->good;
+	batch->good = true;
+	return batch->done ? 0 : open_ids(conn, fault);
+}
+
+/* A server that stops gives no more turns, and what was begun is carried out. */
+static bool has_turn(const struct maas_http_conn *conn, uint64_t start_ns)
+{
+	return !maas_http_turn_over(start_ns) ||
+	       (conn->req.batch->good && atomic_load(&conn->http->stopping));
+}
+
+/* One turn; behind the last one waits for all frees. */
 int maas_http_free_resume(struct maas_http_conn *conn)
 {
 	struct maas_http_batch *batch = conn->req.batch;
+	uint64_t start_ns = maas_clock_ns();
 	struct maas_http_fault fault;
 	int r;
 
 	if (batch->done)
 		return reply_batch(conn);
-	r = take_ids(conn, STEP_IDS, &fault);
-	if (!r && !batch->good) {
-		r = open_ids(conn, &fault);
-		batch->good = !r;
-		if (!r)
-			r = take_ids(conn, STEP_IDS, &fault);
-	}
-	/* A server that stops gives no more turns. */
-	if (r == 1 && batch->good && atomic_load(&conn->http->stopping))
-		r = take_ids(conn, UINT32_MAX, &fault);
-	if (r == 1)
-		return maas_http_yield(conn);
+	do
+		r = take_some(conn, &fault);
+	while (!r && !batch->done && has_turn(conn, start_ns));
 	if (r && !batch->good)
 		return maas_http_fail_fault(conn, r, &fault);
+	if (!r && !batch->done)
+		return maas_http_yield(conn);
 	if (r) { /* A body that was good: memory is short. */
 		maas_http_wait_begin(conn);
 		maas_http_wait_done(conn, -ENOMEM);

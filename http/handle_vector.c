@@ -12,7 +12,7 @@
 
 #define PREFIX_BYTES 4
 #define BLOCK_BYTES  (256u << 10) /* of an answer, copied at once */
-#define STEP_RANGES  16		  /* that are read before others have their turn */
+#define STEP_RANGES  16		  /* that are read before a look at the clock */
 
 struct maas_http_vector {
 	struct maas_http_pieces pieces;
@@ -110,39 +110,40 @@ static int make_transfers(struct maas_http_conn *conn)
 /* conn->in is there; start_some() reads its ranges. Each of these returns as a handler does. */
 static int start(struct maas_http_conn *conn)
 {
+	struct maas_http_pieces *pieces = &conn->req.vector->pieces;
 	struct maas_http_fault fault;
 	int r;
 
-	r = maas_http_pieces_open(&conn->req.vector->pieces, conn->in.data, conn->in.len, &fault);
-	return r ? maas_http_fail_fault(conn, r, &fault) : 0;
+	r = maas_http_pieces_open(pieces, conn->in.data, conn->in.len, &fault);
+	if (r)
+		return maas_http_fail_fault(conn, r, &fault);
+	/* All of it at once: of requests that go on in turns, some are to come to their end. */
+	r = maas_http_hold(conn, pieces->room * sizeof(*pieces->at));
+	return r ? maas_http_fail(conn, r, NULL) : 0;
 }
 
 static int read_some(struct maas_http_conn *conn)
 {
 	struct maas_http_vector *vector = conn->req.vector;
-	struct maas_http_pieces *pieces = &vector->pieces;
-	uint32_t before = pieces->count;
 	struct maas_http_fault fault;
 	int r;
 
-	r = maas_http_pieces_read(pieces, STEP_RANGES, &fault);
+	r = maas_http_pieces_read(&vector->pieces, STEP_RANGES, &fault);
 	if (r < 0)
 		return maas_http_fail_fault(conn, r, &fault);
 	vector->all = !r;
-	r = maas_http_hold(conn, (pieces->count - before) * sizeof(*pieces->at));
-	if (r)
-		return maas_http_fail(conn, r, NULL);
-	return vector->all ? make_transfers(conn) : 0;
+	if (!vector->all)
+		return 0;
+	maas_http_give_back(conn, conn->in.len);
+	maas_buf_fini(&conn->in);
+	return make_transfers(conn);
 }
 
-/* Reads some more ranges; when all are known, begins their transfers. */
-static int start_some(struct maas_http_conn *conn)
+static int begin_some(struct maas_http_conn *conn)
 {
 	struct maas_http_vector *vector = conn->req.vector;
-	int r = vector->all ? 0 : read_some(conn);
+	int r = 0;
 
-	if (!vector->all)
-		return r;
 	for (int i = 0; !r && i < STEP_RANGES && vector->good < vector->pieces.count; i++) {
 		r = start_piece(conn, vector->good);
 		vector->good += !r;
@@ -154,6 +155,19 @@ static int start_some(struct maas_http_conn *conn)
 static bool is_started(const struct maas_http_vector *vector)
 {
 	return vector->all && vector->good == vector->pieces.count;
+}
+
+/* One turn: reads ranges; when all are known, begins their transfers. */
+static int start_some(struct maas_http_conn *conn)
+{
+	struct maas_http_vector *vector = conn->req.vector;
+	uint64_t start_ns = maas_clock_ns();
+	int r;
+
+	do
+		r = vector->all ? begin_some(conn) : read_some(conn);
+	while (!r && !is_started(vector) && !maas_http_turn_over(start_ns));
+	return r;
 }
 
 /* ---- POST /data/read */
@@ -289,8 +303,6 @@ static int take_ranges(struct maas_http_conn *conn)
 	if (r || is_reading(vector))
 		return r;
 	/* The ranges are known; the bytes may take their time. */
-	maas_buf_fini(&conn->in);
-	maas_http_give_back(conn, vector->json_len);
 	total = PREFIX_BYTES + vector->json_len + vector->pieces.total;
 	if (!req->chunked && total != req->content_length)
 		return fail_frame(conn, "the ranges' lengths do not add up to the body's length");

@@ -19,7 +19,7 @@
  *
  * The library calls maas_http_on_request() several times for each request:
  *
- *     headers ──▶ [suspended] ──▶ body, piece by piece ──▶ complete ──▶ [suspended] ──▶ completed
+ *     headers ──▶ body, piece by piece, [suspended] ──▶ complete ──▶ [suspended] ──▶ completed
  *
  * An answer that is made before the body has arrived is sent at once, and the connection then
  * closes; one that is made between pieces is kept until the body has arrived (the library allows

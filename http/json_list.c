@@ -5,13 +5,12 @@
  * text: so the outer object and its array are walked here, and only one element after the other is
  * given to the library.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "http/json_object.h"
-
-#define GROW_PIECES 64
 
 static int refuse_syntax(const struct maas_http_list *list, const char *expected,
 			 struct maas_http_fault *fault)
@@ -256,6 +255,7 @@ static const struct maas_http_list_shape pieces_shape = {
 	.max = MAAS_HTTP_MAX_RANGES,
 };
 
+/* Returns 1. */
 static int fill_piece(struct maas_http_pieces *pieces, const struct maas_http_element *element,
 		      struct maas_http_fault *fault)
 {
@@ -264,6 +264,7 @@ static int fill_piece(struct maas_http_pieces *pieces, const struct maas_http_el
 	json_t *object = NULL;
 	int r;
 
+	assert(pieces->count < pieces->room);
 	r = maas_http_json_load(element->text, element->len, EXAMPLE, &object, &inner);
 	if (!r)
 		r = maas_http_json_fill(&piece_shape, object, piece, &inner);
@@ -279,29 +280,35 @@ static int fill_piece(struct maas_http_pieces *pieces, const struct maas_http_el
 		return maas_http_refuse(fault, "bad_field",
 					"the ranges' lengths add up to 2^63 or more");
 	pieces->count++;
-	return 0;
+	return 1;
 }
 
-/* Room for one more. */
-static int grow(struct maas_http_pieces *pieces)
+/* How many ranges there may be at most: each has a brace. */
+static uint32_t count_braces(const char *text, size_t len)
 {
-	struct maas_http_piece *at;
+	const char *end = text + len;
+	uint32_t count = 0;
 
-	if (pieces->count < pieces->room)
-		return 0;
-	at = realloc(pieces->at, (pieces->room + GROW_PIECES) * sizeof(*at));
-	if (!at)
-		return -ENOMEM;
-	pieces->at = at;
-	pieces->room += GROW_PIECES;
-	return 0;
+	while (count <= MAAS_HTTP_MAX_RANGES && (text = memchr(text, '{', (size_t)(end - text)))) {
+		text++;
+		count++;
+	}
+	return count;
 }
 
 int maas_http_pieces_open(struct maas_http_pieces *pieces, const char *text, size_t len,
 			  struct maas_http_fault *fault)
 {
+	int r;
+
 	*pieces = (struct maas_http_pieces){0};
-	return maas_http_list_open(&pieces->list, &pieces_shape, text, len, fault);
+	r = maas_http_list_open(&pieces->list, &pieces_shape, text, len, fault);
+	if (r)
+		return r;
+	pieces->room = count_braces(pieces->list.at, (size_t)(pieces->list.end - pieces->list.at));
+	/* One more, because nothing may be given for none. */
+	pieces->at = calloc((size_t)pieces->room + 1, sizeof(*pieces->at));
+	return pieces->at ? 0 : -ENOMEM;
 }
 
 int maas_http_pieces_read(struct maas_http_pieces *pieces, uint32_t max,
@@ -312,13 +319,8 @@ int maas_http_pieces_read(struct maas_http_pieces *pieces, uint32_t max,
 
 	for (uint32_t i = 0; r == 1 && i < max; i++) {
 		r = maas_http_list_next(&pieces->list, &element, fault);
-		if (r != 1)
-			break;
-		r = grow(pieces);
-		if (!r)
+		if (r == 1)
 			r = fill_piece(pieces, &element, fault);
-		if (!r)
-			r = 1;
 	}
 	return r;
 }

@@ -201,13 +201,14 @@ MAAS_MUST_CHECK int maas_http_ids_next(struct maas_http_list *list, char ret_id[
 /* {"ranges":[…]}, some at a time: a body has thousands, and each takes microseconds. */
 struct maas_http_pieces {
 	struct maas_http_piece *at; /* owned; free() */
-	uint32_t count;
-	uint32_t room;
-	uint64_t total; /* bytes */
+	uint32_t count;		    /* that are read */
+	uint32_t room;		    /* for so many; there are no more */
+	uint64_t total;		    /* bytes */
 	struct maas_http_list list;
 };
 
-/* Borrows `text` until all are read. */
+/* Borrows `text` until all are read. Both: -EINVAL with `fault` filled, -ENOMEM; `at` is the
+ * caller's also then. */
 MAAS_MUST_CHECK int maas_http_pieces_open(struct maas_http_pieces *pieces, const char *text,
 					  size_t len, struct maas_http_fault *fault);
 /* Reads up to `max` ranges more. Returns 1; or 0, when those were all and the body is good. */
