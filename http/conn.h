@@ -221,8 +221,8 @@ MAAS_MUST_CHECK int maas_http_wait(struct maas_http_conn *conn);
 /* Whether a handler that has much to do, and went on with it at `start_ns`, gives others their turn
  * now, by … */
 bool maas_http_turn_over(uint64_t start_ns);
-/* … this: afterwards it goes on with call->resume; in the middle of a body, which whoever sends
- * no more does not survive, with the bytes of it that are left. */
+/* … this: afterwards it goes on with call->resume; in the middle of a body, with the bytes of it
+ * that are left, unless the client has closed its side: then the connection is closed. */
 MAAS_MUST_CHECK int maas_http_yield(struct maas_http_conn *conn);
 /* The first end that failed, or 0. */
 int maas_http_wait_status(struct maas_http_conn *conn);
