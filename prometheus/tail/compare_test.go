@@ -178,6 +178,21 @@ func TestOpen__an_older_copy_keeps_no_late_samples(t *testing.T) {
 	require.FileExists(t, older.path(walOne))
 }
 
+// A power cut takes the end of the WAL, back to where remote memory has more, and nothing of the WBL: of the commits
+// that remote memory had not got yet, late samples alone are left.
+func TestOpen__keeps_no_late_samples_whose_commits_are_lost(t *testing.T) {
+	d := newDataDir(t)
+	d.run(func() { d.segments(walZero, wblZero) })
+	want := d.contents()
+	d.append(walZero, 5000)
+	d.append(wblZero, 5000)
+	d.cut(walZero, 5000)
+	m := d.open()
+	require.True(t, m.Behind())
+	restoreTo(d, m)
+	require.Equal(t, want, d.contents())
+}
+
 // A copy of a directory has the same log as long as it adds nothing, even if the original was started since. Once it
 // adds something, it has another log.
 func TestOpen__an_older_copy_goes_on_with_what_the_original_wrote(t *testing.T) {

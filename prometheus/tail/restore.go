@@ -229,6 +229,11 @@ func (r *restorer) addSegment(checkpoint, wal []*remotefile.File) error {
 func (r *restorer) keepLonger(dir string, plan [][]*remotefile.File) error {
 	older := false // the directory's WAL ends before that of remote memory, or differs
 	for i, kind := range []remotefile.Kind{remotefile.WAL, remotefile.WBL} {
+		if older {
+			// The leader has compacted what is in no file any more; and a power cut may take more of the WAL than of
+			// the WBL: that is of commits, perhaps of series, that are nowhere.
+			break
+		}
 		local, err := listLog(dir, kind)
 		if err != nil {
 			return err
@@ -239,8 +244,6 @@ func (r *restorer) keepLonger(dir string, plan [][]*remotefile.File) error {
 			end = int64(files[len(files)-1].Name().Number)
 		case kind == remotefile.WAL:
 			end = int64(plan[0][0].Name().Number)
-		case older:
-			continue // The leader has compacted what is in no file any more.
 		case len(local) > 0:
 			end = int64(local[0].name.Number) - 1
 		}
