@@ -110,7 +110,9 @@ func TestRounds__nothing_is_lost_that_remote_memory_acknowledged(t *testing.T) {
 			committed := readJournal(t, journal)
 			require.LessOrEqual(t, end(held.InOrder), commits.next+len(committed)+1, what)
 			require.LessOrEqual(t, end(held.Late), commits.next+len(committed)+1, what)
-			if how.name != "power cut" { // It may take a little more of the WAL than of the WBL, both longer than in remote memory.
+			// Of a directory that stays, a power cut may leave a little more of the WBL than of the WAL, both longer than in
+			// remote memory.
+			if how.name != "power cut" || place.name == "an empty directory" {
 				require.LessOrEqual(t, end(held.Late), end(held.InOrder), "%s: a late sample is not there before its commit", what)
 			}
 			commits.goOn(t, held, committed, acknowledged, death, what)
