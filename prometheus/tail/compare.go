@@ -249,9 +249,6 @@ func (c *comparison) segment(f *remotefile.File, l localFile) (behind bool, err 
 // hasLost says whether, behind its first n bytes, the directory's segment is the one of remote memory with some
 // bytes replaced by zeros. A power cut leaves such zeros where later bytes reached the disk before earlier ones.
 func hasLost(f *remotefile.File, l localFile, n int64, read readFunc) (bool, error) {
-	if l.info.Size() > f.Len() {
-		return false, nil
-	}
 	file, err := os.Open(l.path)
 	if err != nil {
 		return false, err
@@ -265,6 +262,9 @@ func hasLost(f *remotefile.File, l localFile, n int64, read readFunc) (bool, err
 			return true, nil
 		}
 		theirs, remoteErr := remote.ReadByte()
+		if errors.Is(remoteErr, io.EOF) { // Zeros may be behind it.
+			theirs, remoteErr = 0, nil
+		}
 		if err := errors.Join(err, remoteErr); err != nil {
 			return false, err
 		}

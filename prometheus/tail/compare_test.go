@@ -193,6 +193,27 @@ func TestOpen__keeps_no_late_samples_whose_commits_are_lost(t *testing.T) {
 	require.Equal(t, want, d.contents())
 }
 
+// A power cut leaves the first byte of a record and zeros, which are together a whole record of no bytes, and the segment
+// is longer than remote memory's.
+func TestCompare__zeros_behind_the_first_byte_of_a_record(t *testing.T) {
+	d := newDataDir(t)
+	d.segments(walZero)
+	d.append(walOne, 3000)
+	d.run(func() {})
+	d.append(walOne, 2000)
+	m, b := d.open(), d.read(walOne)
+	mem := maastest.Must(m.Look(context.Background()))(t)
+	for at, first := range b {
+		if first == 1 {
+			d.write(walOne, b)
+			d.zero(walOne, at+1, len(b)-at-1)
+			relation, err := Compare(context.Background(), mem, m.Arena().Listing, d.dir, false)
+			require.NoError(t, err)
+			require.NotEqual(t, memory.Forked, relation, "cut behind byte %d", at)
+		}
+	}
+}
+
 // A copy of a directory has the same log as long as it adds nothing, even if the original was started since. Once it
 // adds something, it has another log.
 func TestOpen__an_older_copy_goes_on_with_what_the_original_wrote(t *testing.T) {
