@@ -172,14 +172,20 @@ TEST(redirect__of_another_call_or_status_is_refused)
 static char *make_bomb(const char *head, const char *unit)
 {
 	char *text = malloc(BOMB_BYTES + 1);
-	size_t at = strlen(head);
 	size_t len = strlen(unit);
+	char *body;
+	size_t whole, more;
 
 	assert_non_null(text);
-	memcpy(text, head, at);
-	for (; at + len <= BOMB_BYTES; at += len)
-		memcpy(text + at, unit, len);
-	text[at] = '\0';
+	body = stpcpy(text, head);
+	whole = BOMB_BYTES - strlen(head);
+	whole -= whole % len;
+	memcpy(body, unit, len);
+	for (; len < whole; len += more) {
+		more = len < whole - len ? len : whole - len;
+		memcpy(body + len, body, more);
+	}
+	body[whole] = '\0';
 	return text;
 }
 
