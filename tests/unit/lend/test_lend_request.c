@@ -2,7 +2,7 @@
 /* Request ids: the same request gets the same answer, for as long as is promised. */
 #include <malloc.h>
 
-#include "tests/unit/lend/lend_fixture.h"
+#include "tests/unit/lend/lend_auth.h"
 
 TEST(replay__gives_the_same_answer)
 {
@@ -149,18 +149,22 @@ TEST(forget__after_a_million_requests)
 	expect_state("slabs 4, requests 1000000");
 }
 
-/* Large batches of a stranger cost older batches their lists: more than are forgotten in one step.
- */
+/* A large batch costs older ones their lists: more than are forgotten in one step. */
 TEST(forget__the_lists_of_old_batches)
 {
+	/* Of max-request-ids=2000, the lists of 10,000 allocations are kept. */
+	use("a uid=1 owner=a max-request-ids=2000\n");
 	for (unsigned int i = 0; i < 1000; i++)
-		request_and_free(numbered("small-", i), 2);
-	for (unsigned int i = 0; i < MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH; i++)
-		request_and_free(numbered("large-", i), MAAS_SLAB_MAX_BATCH);
+		ALLOCATE(.size_bytes = 64, .count = 2, .request_id = numbered("small-", i),
+			 .caller = BY("a"));
+	ALLOCATE(.size_bytes = 64, .count = MAAS_SLAB_MAX_BATCH, .request_id = "large",
+		 .caller = BY("a"));
 	for (unsigned int i = 0; i < 1000; i += 999)
 		assert_int_equal(TRY_ALLOCATE(.size_bytes = 64, .count = 2,
-					      .request_id = numbered("small-", i)),
+					      .request_id = numbered("small-", i),
+					      .caller = BY("a")),
 				 -ENODATA);
+	table_end();
 }
 
 TEST_MAIN(fixture_setup, fixture_teardown)
