@@ -40,6 +40,18 @@ TEST(list__shows_what_the_caller_may_read)
 	http_expect_parts(ask(ADMIN, "GET /allocations", NULL, 200), own);
 }
 
+TEST(allocate__request_id_of_an_old_batch)
+{
+	const char *body = "{'size_bytes':10,'count':2,'request_id':'batch'}";
+
+	use("owner=r max-request-ids=2500"); /* and the lists of 10,000 allocations */
+	ask(READER, "POST /allocate", body, 200);
+	ask(READER, "POST /allocate", body, 200);
+	ask(READER, "POST /allocate", "{'size_bytes':10,'count':10000,'request_id':'newer'}", 200);
+	http_expect_parts(ask(READER, "POST /allocate", body, 409),
+			  "\"answer_forgotten\"*/allocations?owner=");
+}
+
 TEST(allocate__under_the_callers_own_names)
 {
 	const char *own = make(OWNER, "/allocate", "{'size_bytes':1}");

@@ -62,32 +62,6 @@ TEST(answers__of_one_length_are_each_their_own)
 	assert_null(strstr(http_get("/bbb")->headers, "Connection: close"));
 }
 
-/* So many allocations that the lists of all batches before are no longer kept. */
-static void allocate_many(void)
-{
-	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
-	struct maas_lend_alloc_request request = {.size_bytes = 1, .count = MAAS_SLAB_MAX_BATCH};
-	struct maas_lend_allocation first;
-
-	for (int i = 0; i < MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH; i++) {
-		request.request_id = http_text("many-%d", i);
-		assert_int_equal(maas_lend_allocate(server.lend, &request, refs, &first), 0);
-		for (int k = 0; k < MAAS_SLAB_MAX_BATCH; k++)
-			assert_int_equal(maas_slab_free(server.slab, refs[k]), 0);
-	}
-}
-
-TEST(allocate__request_id_of_an_old_batch)
-{
-	const char *body = "{'size_bytes':10,'count':2,'request_id':'batch'}";
-
-	http_json("POST /allocate", body, 200);
-	http_json("POST /allocate", body, 200);
-	allocate_many();
-	http_expect_parts(http_expect_error("POST /allocate", body, 409, "answer_forgotten"),
-			  "/allocations?owner=");
-}
-
 /* ---- batches */
 
 static void expect_freed(const char *ids, json_int_t freed, size_t unknown)
