@@ -260,6 +260,9 @@ static int finish(struct maas_http_conn *conn)
 	struct maas_http_request *req = &conn->req;
 	int r;
 
+	/* A library that is being stopped says that it took the answer, but comes again. */
+	if (req->status && !req->kept)
+		return -ECONNABORTED;
 	if (req->phase == MAAS_HTTP_PHASE_COMPLETE)
 		return req->call->resume(conn);
 	req->phase = MAAS_HTTP_PHASE_COMPLETE;
