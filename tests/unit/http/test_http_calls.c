@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every call of the control plane, against a server in this process. */
+#include <unistd.h>
+
+#include <microhttpd.h>
+
 #include "tests/unit/http/http_fixture.h"
 
 TEST(health__says_all)
@@ -60,6 +64,41 @@ TEST(answers__of_one_length_are_each_their_own)
 	assert_string_not_equal(http_allocate(1024), first);
 	http_expect("GET /bbb\nConnection: close", NULL, 404, "\nConnection: close\r");
 	assert_null(strstr(http_get("/bbb")->headers, "Connection: close"));
+}
+
+/* ---- answers that the library does not take */
+
+static _Atomic bool takes_none;
+
+/* As libmicrohttpd does while it is being stopped: yes, and nothing taken. The linker's names of
+ * --wrap. NOLINTBEGIN */
+typeof(MHD_queue_response) __real_MHD_queue_response, __wrap_MHD_queue_response;
+
+enum MHD_Result __wrap_MHD_queue_response(struct MHD_Connection *connection, unsigned int status,
+					  struct MHD_Response *response)
+{
+	return takes_none ? MHD_YES : __real_MHD_queue_response(connection, status, response);
+}
+/* NOLINTEND */
+
+TEST(answer__that_the_library_does_not_take_ends_the_connection)
+{
+	static const char *const requests[] = {
+		"GET /nothing",				 /* answered at its head */
+		"GET /health",				 /* at its end */
+		"POST /free\nContent-Length: 1\n\nx",	 /* behind its body */
+		"POST /nowhere\nContent-Length: 1\n\nx", /* kept until then */
+	};
+
+	takes_none = true;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(requests); i++) {
+		int fd = http_connect();
+
+		assert_int_equal(http_ask(fd, http_request("%s", requests[i])), 0);
+		close(fd);
+	}
+	takes_none = false;
+	http_json("GET /health", NULL, 200);
 }
 
 /* ---- batches */
